@@ -39,9 +39,8 @@ def page(text: str) -> str:
 
 def _parsers() -> Iterator[ArgumentParser]:
     for program in ("factoryd", "factory"):
-        for group in parsers.PROGRAMS[program].values():
-            for declare in group:
-                yield parsers.make(program, declare.__name__)
+        for name in parsers.declarations(program):
+            yield parsers.make(program, name)
 
 
 def _command(parser: ArgumentParser) -> str:

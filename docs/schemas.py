@@ -103,8 +103,6 @@ def _object(row: type, below: dict[str, Schema]) -> Schema:
 def _value(row: type, name: str, hint: Any, below: dict[str, Schema]) -> Schema:
     if row is rows.Config and name == "settings":
         return _settings(below)
-    if row is unit_rows.Entry and name == "reason":
-        return {"enum": [str(reason) for reason in EndReason]}
     return _schema(hint, below)
 
 

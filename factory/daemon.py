@@ -80,9 +80,8 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
 
 async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: Lock) -> None:
     where = state.places
-    store = SqliteStore(
-        where.store, new=not where.worked
-    )  # opened first: if the start dies here, nothing shows that this factory has worked
+    # Opened first: if the start dies here, nothing shows that this factory has worked.
+    store = SqliteStore(where.store, new=not where.worked)
     try:
         # We have the lock. If a file system gives it to two daemons, the newer one wins.
         await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
@@ -148,9 +147,8 @@ async def _run(floor: Floor, desk: Desk, lock: Lock) -> None:
         git_watch.start()
         try:
             desk.watch = _watch(floor, watch, git_watch)
-            await group.start(
-                _signals, floor, group
-            )  # set before the pid is written, because a reader may send a signal at once
+            # Before the pid is written, because a reader may send a signal at once.
+            await group.start(_signals, floor, group)
             group.start_soon(desk.run)
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)

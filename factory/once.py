@@ -19,7 +19,7 @@ from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, UsageError
 from factory.ground.places import Places, check_writable, places
 from factory.repo.examine import Repository
-from factory.repo.git import Git, Person
+from factory.repo.git import FACTORY, Git
 from factory.repo.trunk import make
 from factory.store.records import Verdict
 from factory.store.sqlite import SqliteStore
@@ -99,7 +99,6 @@ async def _as_it_is(git: Git, excludes: Sequence[str], tip: str) -> str:
     git = replace(git, config=(*git.config, f"core.excludesFile={ignored}"))
     await git.run("read-tree", tip)
     await git.run("add", "-A")
-    who = Person("factoryd", "factoryd@factoryd.invalid")
     return await git.commit_tree(
-        await git.text("write-tree"), [tip], "The checkout", author=who, committer=who
+        await git.text("write-tree"), [tip], "The checkout", author=FACTORY, committer=FACTORY
     )

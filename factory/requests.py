@@ -15,7 +15,8 @@ from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, NotYet, RefusedByState, StoreError, UsageError
 from factory.ground.reserved import NO_AGENT
 from factory.ground.times import stamp
-from factory.people.escalations import Escalations, is_landing
+from factory.people.escalations import Escalations, landing_units
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, CardKind, Fact, Request, Task
@@ -104,7 +105,7 @@ class Requests:
             raise RefusedByState(
                 f"{unit.id} is a shell command (run:): no agent reads your message."
             )
-        if is_landing(self._store, unit.id):
+        if unit.id in landing_units(self._store):
             raise RefusedByState(
                 f"{unit.id} is landing at this moment, so no agent reads your message. "
                 "Add a new task for what is left to do."
@@ -146,8 +147,7 @@ class Requests:
         """Return whether the unit was cancelled, or landed in a commit that trunk has lost."""
         if unit.state is UnitState.CANCELLED:
             return True
-        trunk = self._store.get(Fact, "trunk")
-        missing = json.loads(trunk.value).get("missing", []) if trunk else []
+        missing = value_of(self._store, "trunk", {}).get("missing", [])
         return unit.state is UnitState.LANDED and unit.id in missing
 
     def _begin_anew(self, over: Unit, at: datetime) -> str:
@@ -162,7 +162,7 @@ class Requests:
 
     def _cancel(self, args: dict[str, Any], at: datetime) -> str:
         unit = self._open_unit(args)
-        if is_landing(self._store, unit.id):
+        if unit.id in landing_units(self._store):
             raise RefusedByState(
                 f"{unit.id} is landing at this moment: it cannot be cancelled any more"
             )

@@ -263,10 +263,9 @@ def test_every_event_of_the_journal_is_documented() -> None:
 def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
     documented = table("command | what it does", COMMANDS)
     built = {
-        parsers.make(program, declare.__name__).usage
-        for program, groups in parsers.PROGRAMS.items()
-        for group in groups.values()
-        for declare in group
+        parsers.make(program, name).usage
+        for program in parsers.PROGRAMS
+        for name in parsers.declarations(program)
     }
     later = {f"factory {name}" for name in main.LATER}
 

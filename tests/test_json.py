@@ -73,9 +73,8 @@ def test_the_schemas_are_those_of_the_rows() -> None:
 
 def test_every_command_with_json_has_a_schema() -> None:
     with_json = set()
-    for program, groups in parsers.PROGRAMS.items():
-        names = [declare.__name__ for group in groups.values() for declare in group]
-        for name in names:
+    for program in parsers.PROGRAMS:
+        for name in parsers.declarations(program):
             if "--json" in parsers.usage(parsers.make(program, name)):
                 with_json.add(name)
 

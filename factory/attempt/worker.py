@@ -32,11 +32,11 @@ from factory.ground import faults
 from factory.ground.daemon_state import Stopping, now
 from factory.ground.errors import ConfigError, Fenced
 from factory.ground.log import RUN_BROKE, bound, log
+from factory.ground.regular import is_real
 from factory.ground.signal import Signal
 from factory.judging.rulings import Ruling, Rulings
 from factory.people import line_cards
 from factory.people.causes import Ask
-from factory.repo.checkouts import is_real
 from factory.repo.workspaces import Snapshot, Workspace, Workspaces
 from factory.store.journal import Event
 from factory.store.names import is_taken

@@ -72,7 +72,7 @@ def bury(who: Identity) -> None:
     """Reap a child of this process. The child has ended, and no other code waits for it."""
     fields = proc.stat(who.pid)
     is_zombie = fields[:1] == ["Z"] and fields[19] == who.started
-    if is_zombie and proc.parent(who.pid) == os.getpid():
+    if is_zombie and int(fields[1]) == os.getpid():
         reap(who.pid)
 
 

@@ -402,6 +402,12 @@ def living(prefix: str) -> dict[Identity, str]:
     return found
 
 
+def runs_in(folder: Path) -> dict[Identity, Path]:
+    """Return the processes of the runs below a folder, each with its run dir; only on Linux."""
+    found = living(f"{proc.MARKER}={folder}/")
+    return {who: folder / rest for who, rest in found.items()}
+
+
 def _spawn_shim(command: Command) -> int:
     spec = {
         "argv": command.argv,

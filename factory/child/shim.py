@@ -436,8 +436,8 @@ def _children() -> list[int]:
 
     When a child ends, its own children become children of the shim.
     """
-    me = str(os.getpid())
-    return [pid for pid in proc.pids() if proc.stat(pid)[1:2] == [me]]
+    me = os.getpid()
+    return [pid for pid in proc.pids() if proc.parent(pid) == me]
 
 
 def _signal_inner(leader: int, number: int) -> None:

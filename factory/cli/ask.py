@@ -148,7 +148,7 @@ def _again(con: sqlite3.Connection, name: str) -> str:
     is_gone = unit.state == UnitState.LANDED and not unit.on_trunk
     if unit.state == UnitState.CANCELLED or is_gone:
         return name
-    _open_unit(con, name)
+    _refuse_ended(unit)
     if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
         raise RefusedByState(f"{name} is {unit.state}: it is being worked on already.")
     return name
@@ -156,12 +156,16 @@ def _again(con: sqlite3.Connection, name: str) -> str:
 
 def _open_unit(con: sqlite3.Connection, name: str) -> str:
     """Return the id if the unit has not ended; otherwise raise RefusedByState."""
-    unit = named.the_unit(con, name, refusal=RefusedByState)
+    _refuse_ended(named.the_unit(con, name, refusal=RefusedByState))
+    return name
+
+
+def _refuse_ended(unit: unit_rows.Unit) -> None:
+    """Raise RefusedByState if the unit has ended."""
     if unit.state == UnitState.SPLIT:
         parts = ", ".join(unit.needs)
-        raise RefusedByState(f"{name} is split: its parts do its work now: {parts}.")
+        raise RefusedByState(f"{unit.id} is split: its parts do its work now: {parts}.")
     if unit.state in FINAL:
         raise RefusedByState(
-            f"{name} is {unit.state}: nothing more happens to it. For more work, add a new task."
+            f"{unit.id} is {unit.state}: nothing more happens to it. For more work, add a new task."
         )
-    return name

@@ -137,12 +137,11 @@ def _explain(key: str, values: Values) -> None:
         meant = did_you_mean(key, settings.KEYS)
         raise UsageError(f"there is no key {key!r}{meant}\n  all of them: factory config")
     field = settings.KEYS[key]
-    variable = settings.PREFIX + key.upper().replace(".", "__")
     print(f"{key} = {_toml(values[key].value)}")
     print(f"  from     {say.line(values[key].source)}")
     print(f"  default  {_toml(field.default)}")
     print(f"  meaning  {field.description}")
-    print(f"  change   factory.toml, or the variable {variable}")
+    print(f"  change   factory.toml, or the variable {settings.variable(key)}")
 
 
 def _check_alone(args: Namespace) -> None:

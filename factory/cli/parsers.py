@@ -7,6 +7,7 @@ command.
 
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping
+from itertools import chain
 
 Declare = Callable[[ArgumentParser], None]
 JSON = "print JSON for programs, one object on a line"
@@ -20,7 +21,7 @@ def make(program: str, name: str) -> ArgumentParser:
         add_help=False,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    _declaration(program, name)(parser)
+    declarations(program)[name](parser)
     parser.usage = f"{parser.prog} {usage(parser)}".rstrip()
     others = parser.add_argument_group("other options")
     others.add_argument("-h", "--help", action="help", help="show this help")
@@ -43,12 +44,10 @@ def actions(parser: ArgumentParser) -> list[Action]:
     return [action for action in parser._actions if action.dest != "help"]
 
 
-def _declaration(program: str, name: str) -> Declare:
-    for group in PROGRAMS[program].values():
-        for declare in group:
-            if declare.__name__ == name:
-                return declare
-    raise LookupError(f"{program} {name}")
+def declarations(program: str) -> dict[str, Declare]:
+    """Return the commands of the program by name, in the order of its --help."""
+    every = chain.from_iterable(PROGRAMS[program].values())
+    return {declare.__name__: declare for declare in every}
 
 
 def _examples(parser: ArgumentParser, *lines: str) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from factory.cli import log, named, place, say, status
 from factory.ground.errors import FactoryError, UsageError
 from factory.store import rows, unit_rows, unit_views, views
+from factory.store.spending import charge
 from factory.store.states import UnitState
 
 
@@ -112,7 +113,7 @@ def _used(attempt: unit_rows.Attempt) -> str:
     tokens = attempt.tokens
     used = f"{tokens.input}+{tokens.output} tokens" if tokens.input or tokens.output else ""
     # If usage was not reported, the reservation is charged.
-    charged = max(attempt.cost_usd, attempt.reserved_usd) if attempt.end else attempt.cost_usd
+    charged = charge(attempt.cost_usd, attempt.reserved_usd) if attempt.end else attempt.cost_usd
     if not charged:
         return used
     about = "≈ " if attempt.estimated or charged > attempt.cost_usd else ""

@@ -90,8 +90,7 @@ def find_agents(
         )
 
     def comes_last(name: str) -> bool:  # a shipped agent that cannot continue a session
-        is_shipped = conventions.runtimes[name].where.startswith("shipped")
-        return is_shipped and not runtimes[name].resume
+        return conventions.runtimes[name].is_shipped and not runtimes[name].resume
 
     installed = sorted(found, key=comes_last)
     modelless = []

@@ -29,9 +29,8 @@ class Facts:
     specs: Mapping[str, Spec]  # the specs of the open units
     hooks: Sequence[Hook]
     cards: Sequence[Card]  # open
-    newest: Mapping[
-        str, Attempt
-    ]  # the newest attempt of each unit that waits for a time or continues a session
+    # the newest attempt of each unit that waits for a time or continues a session
+    newest: Mapping[str, Attempt]
     needed: Mapping[str, UnitState]  # states of finished units that open units need
     rests: Rests
     agents: Agents  # with the agent that stands in now

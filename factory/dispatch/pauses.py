@@ -15,6 +15,7 @@ from factory.ground.times import as_of, backoff, clock, from_stamp, stamp
 from factory.people import line_cards
 from factory.people.causes import Ask, agent_failing, agent_trouble
 from factory.people.escalations import Escalations
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Fact
@@ -71,10 +72,8 @@ def _spans(known: Pauses, now: datetime) -> dict[str, tuple[datetime, datetime]]
     spans = {}
     for name, row in known.items():
         since, until = as_of(from_stamp(row["since"]), from_stamp(row["until"]), now)
-        spans[name] = (
-            since,
-            min(until, since + FARTHEST),
-        )  # an earlier version accepted any reset time
+        # an earlier version accepted any reset time
+        spans[name] = (since, min(until, since + FARTHEST))
     return spans
 
 
@@ -181,8 +180,7 @@ def _worked(store: Store, escalations: Escalations, agent: str, now: datetime) -
 
 
 def _known(store: Store) -> dict[str, Mapping[str, Any]]:
-    fact = store.get(Fact, "pauses")
-    return dict(json.loads(fact.value)) if fact else {}
+    return dict(value_of(store, "pauses", {}))
 
 
 def _write(store: Store, pauses: Pauses, now: datetime) -> None:

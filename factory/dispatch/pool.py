@@ -64,9 +64,8 @@ class Pool:
         )
         self._waits = Waits(store=store, state=state, escalations=escalations)
         self._full: Ask | None = None  # the card while a disk is full
-        self.notices: Sequence[
-            str
-        ] = ()  # of the last pass: paused agents, and which agent takes their units
+        # Of the last pass: paused agents, and which agent takes their units.
+        self.notices: Sequence[str] = ()
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -297,7 +296,7 @@ class Pool:
     def _seconds_to_next(self, at: datetime) -> float:
         times = [*pauses.resting(self._store, at).values()]
         for time in (
-            scheduling.next_time(self._store.open(Unit), now=at),
+            scheduling.next_time(self._store.select(Unit, state=UnitState.WAITING), now=at),
             self._escalations.next_deadline(),
         ):
             if time is not None:

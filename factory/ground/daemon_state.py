@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import anyio
 
 from factory.ground import disk
-from factory.ground.errors import StoreError, TooLong, first_of
+from factory.ground.errors import StoreError, TooLong, causes, first_of
 from factory.ground.log import TICK_BROKE, log
 from factory.ground.places import Places
 from factory.ground.settings import Settings
@@ -93,7 +93,7 @@ class DaemonState:
         reasons: tuple[type[BaseException], ...] = (StoreError,)
         if self.stopping in (Stopping.HAND_BACK, Stopping.LEAVE):
             reasons = (StoreError, TooLong)
-        return any(isinstance(each, reasons) for each in _causes(error))
+        return any(isinstance(each, reasons) for each in causes(error))
 
     def was_full(self, since: datetime) -> bool:
         """Return whether a disk was full at any time since that moment."""
@@ -154,15 +154,6 @@ def _about(name: str, error: Exception) -> str:
     first = said.splitlines()[0][:200]
     what = _PASSES.get(name, name.capitalize())
     return f"{what} failed and is tried again: {first} (traceback in .factory/daemon.log)"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, the errors inside a group, and the causes of each error."""
-    yield error
-    below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
-    for each in below:
-        if each is not None:
-            yield from _causes(each)
 
 
 def now() -> datetime:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 
+from factory.ground.errors import causes
+
 LEAST = 64 << 20  # bytes that must be free before factoryd starts anything new
 _Folder = tuple["_Folder | None", str]  # the parent folder (None at the top), and the folder's name
 _SAYS = ("No space left on device", "Disk quota exceeded", "disk is full", "Out of diskspace")
@@ -38,13 +40,14 @@ def complaint(*folders: str) -> str:
 
 def full(error: BaseException) -> bool:
     """Return whether an error, or one of its causes, says that a disk or a quota is full."""
+    return any(map(_says_full, causes(error)))
+
+
+def _says_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     said = str(error)
-    if any(sign in said for sign in _SAYS):
-        return True
-    causes = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
-    return any(map(full, filter(None, causes)))
+    return any(sign in said for sign in _SAYS)
 
 
 def reopen(folder: str | os.PathLike[str]) -> None:

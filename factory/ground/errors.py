@@ -3,7 +3,7 @@
 Each message says what happened, how factoryd reacted, and what the reader can do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class FactoryError(Exception):
@@ -133,3 +133,12 @@ def first_of(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, the errors inside a group, and the causes of each error."""
+    yield error
+    below = (*getattr(error, "exceptions", ()), error.__cause__, error.__context__)
+    for each in below:
+        if each is not None:
+            yield from causes(each)

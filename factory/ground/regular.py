@@ -1,4 +1,4 @@
-"""Reads files that an agent may have left: only regular files, and only up to a bound."""
+"""Folders and files that an agent may have left: only real ones count, and only up to a bound."""
 
 import os
 import stat
@@ -7,6 +7,11 @@ from pathlib import Path
 
 # With these flags, opening a file neither follows a link nor waits for a writer.
 SAFELY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def is_real(path: Path) -> bool:
+    """Whether the path is a folder and not a link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def regular(folder: Path, name: str, most: int) -> bytes:

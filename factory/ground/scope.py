@@ -6,7 +6,7 @@ for any number of folders. A glob starts at the root. Exception: a glob with a w
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -36,6 +36,18 @@ def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
             if begins and (tail.endswith(end) or end.endswith(tail)):
                 return True
     return False
+
+
+def parents(path: str) -> Iterator[str]:
+    """Yield the folders above a path, the nearest first; not the root."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def with_parents(path: str) -> Iterator[str]:
+    """Yield the path, then the folders above it."""
+    yield path
+    yield from parents(path)
 
 
 def _segments(glob: str) -> list[str]:

@@ -331,7 +331,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     text, written = _written(path)
     given = _given(env)
     origins = {key: path.name + _line(text, key) for key in _flat(written)}
-    origins |= {key: _variable(key) for key in _flat(given)}
+    origins |= {key: variable(key) for key in _flat(given)}
     try:
         settings = Settings(**_over(written, given))
     except ValidationError as error:
@@ -413,7 +413,7 @@ def _written(path: Path) -> tuple[str, dict[str, Any]]:
 def _given(env: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of FACTORY__ variables by table; raise ConfigError for unknown names."""
     mine = {name.upper(): value for name, value in env.items() if name.upper().startswith(PREFIX)}
-    names = {_variable(key): key for key in KEYS}
+    names = {variable(key): key for key in KEYS}
     for name in sorted(mine.keys() - names.keys()):
         raise ConfigError(
             f"the environment variable {name} names no setting{did_you_mean(name, names)}"
@@ -428,7 +428,8 @@ def _given(env: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigError(f"a list in the environment has to be written in JSON: {forms}") from None
 
 
-def _variable(key: str) -> str:
+def variable(key: str) -> str:
+    """Return the environment variable that sets the key."""
     return PREFIX + key.upper().replace(".", "__")
 
 

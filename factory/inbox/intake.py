@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 from factory.ground import faults
 from factory.ground.errors import TaskFileError
+from factory.ground.regular import is_real
 from factory.inbox import dropped
 from factory.inbox.acceptance import Acceptance
 from factory.inbox.dropped import shown
 from factory.store import task_file
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
@@ -142,7 +144,7 @@ class Intake:
             if PASSED_OVER.fullmatch(path.name):
                 continue
             where = _where(path)
-            if path.is_dir() and not path.is_symlink():
+            if is_real(path):
                 scan.warnings.append(
                     f"factoryd does not take the folder {where}: batches are not available yet"
                 )
@@ -243,8 +245,7 @@ class Intake:
         return blobs
 
     def _seen(self) -> dict[str, str]:
-        fact = self._store.get(Fact, "inbox")
-        return dict(json.loads(fact.value)) if fact else {}
+        return dict(value_of(self._store, "inbox", {}))
 
     def _remember(self, blobs: dict[str, str], now: datetime) -> None:
         fact = Fact(name="inbox", value=json.dumps(self._seen() | blobs))

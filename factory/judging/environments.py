@@ -14,6 +14,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from factory.ground import faults
+from factory.inference.files import leads_out
 from factory.inference.rules import Setup, digest
 from factory.judging.commands import Commands
 from factory.judging.layers import copy_that_serves, differing
@@ -50,9 +51,8 @@ class Environments:
         asked = await self.asked(place, setup)
         return await to_thread.run_sync(partial(standing, place, asked, verify=True))
 
-    async def lacks_only_its_build(self, place: Place, setup: Setup) -> bool:
+    async def lacks_only_its_build(self, place: Place, setup: Setup, asked: Asked) -> bool:
         """Whether a copy of the dependencies exists, although each tree needs its own build."""
-        asked = await self.asked(place, setup)
         copied = await to_thread.run_sync(copy_that_serves, place, asked.dependencies)
         return copied is not None and not setup.made_from
 
@@ -91,7 +91,7 @@ def _contents(tree: Path, globs: Iterable[str], blobs: Mapping[str, str]) -> Ite
     """
     found = set[Path]()
     for glob in globs:
-        if glob[:1] == "/" or ".." in glob.split("/"):
+        if leads_out(glob):
             continue
         with suppress(ValueError, IndexError):  # a glob that is not valid matches nothing
             found.update(tree.glob(glob))

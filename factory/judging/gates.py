@@ -239,9 +239,9 @@ class Gates:
 
     async def _make_by_trunk(self, case: Case) -> None:
         environments, setup = self._environments, case.rules.setup
-        if await environments.lacks_only_its_build(case.place, setup):
-            return
         asked = await environments.asked(case.place, setup)
+        if await environments.lacks_only_its_build(case.place, setup, asked):
+            return
         await case.bench.show(case.trunk, keeps=setup.dependencies)
         by_trunk = case.by_trunk.place
         asked_by_trunk = await environments.asked(by_trunk, setup)

@@ -17,7 +17,7 @@ from itertools import chain
 
 from factory.ground import bounded
 from factory.ground.names import HIDDEN, INBOX
-from factory.ground.scope import within
+from factory.ground.scope import parents, with_parents, within
 from factory.ground.sentences import SHOWN, shown
 from factory.store.unit import EndReason
 
@@ -304,14 +304,14 @@ class Guards:
         self.ours = OURS.difference(theirs)
         self._sources = frozenset(map(str.casefold, sources))
         self._theirs = frozenset(f"/{name}" for name in theirs)
-        self._above = frozenset(chain.from_iterable(map(_parents, self._sources)))
+        self._above = frozenset(chain.from_iterable(map(parents, self._sources)))
         self._reached = reached or {}
 
     def of(self, path: str) -> list[Rule]:
         """Return the rules for a path."""
         plain = path.casefold()
         found = list[Rule]()
-        if plain in self._sources or not self._sources.isdisjoint(_parents(plain)):
+        if plain in self._sources or not self._sources.isdisjoint(parents(plain)):
             found.append(_source(path))
         parts = plain.split("/")
         for at, part in enumerate(parts):
@@ -418,7 +418,7 @@ def in_the_way(links: Iterable[str], found: Mapping[str, str]) -> dict[str, str]
     """Return the links at, above or below a path in `found`, each with that path's guarded link."""
     above = dict[str, str]()
     for path, origin in found.items():
-        for parent in _with_parents(path):
+        for parent in with_parents(path):
             above[parent] = origin
     met = dict[str, str]()
     for link in links:
@@ -452,19 +452,7 @@ def _target(path: str, to: str) -> str:
 
 def _nearest(path: str, found: Mapping[str, str]) -> str:
     """Return the value of a path or of the nearest folder above it; empty if none has a value."""
-    for above in _with_parents(path):
+    for above in with_parents(path):
         if above in found:
             return found[above]
     return ""
-
-
-def _parents(path: str) -> Iterator[str]:
-    """Yield the folders above a path."""
-    while path := path.rpartition("/")[0]:
-        yield path
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    """Yield the path, then the folders above it."""
-    yield path
-    yield from _parents(path)

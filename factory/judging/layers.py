@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from factory.ground import disk
+from factory.ground.regular import is_real
 from factory.inference.rules import digest
 from factory.judging.place import Place, Stamp, read_stamp, write_stamp
 
@@ -80,11 +81,6 @@ def _remove_emptied(path: Path) -> None:
             path.rmdir()
         else:
             path.unlink()
-
-
-def is_real(path: Path) -> bool:
-    """Whether the path is a folder and not a link to one."""
-    return path.is_dir() and not path.is_symlink()
 
 
 def below(top: Path, paths: Iterable[str]) -> Iterator[str]:
@@ -179,10 +175,9 @@ def _copy_of(place: Place, top: Path) -> Path:
 def copy_that_serves(place: Place, asked: str) -> Stamp | None:
     """Return the stamp of the copied dependencies if these are the needed ones; otherwise None."""
     found = read_stamp(place.kept / _STAMP)
-    if found is None or found.asked != asked:
+    if found is None or found.asked != asked or not place.may_use(found.candidate):
         return None
-    is_ours = found.candidate in ("", place.candidate)
-    return found if is_ours else None
+    return found
 
 
 def restore(place: Place, copied: Stamp, now: Print) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from factory.child.profile import Profile
 from factory.child.programs import TOOLCHAINS
 from factory.ground.places import home
+from factory.ground.regular import is_real
 from factory.inference.rules import Setup
 from factory.judging.place import Place
 from factory.judging.standing import identity
@@ -90,7 +91,7 @@ class Machine:
             writes += [place.tree, place.home, place.tmp]
         installed = writes if not judging else scratch
         for path in place.installed:
-            if path.is_dir() and not path.is_symlink():
+            if is_real(path):
                 installed.append(path)
         if place.candidate:
             scratch.append(caches)

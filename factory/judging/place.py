@@ -40,6 +40,10 @@ class Place:
     # tree.
     candidate: str = ""
 
+    def may_use(self, maker: str) -> bool:
+        """Whether the maker of a thing is trunk's code ("") or this candidate's own code."""
+        return maker in ("", self.candidate)
+
     @property
     def tree(self) -> Path:
         """The checkout of the tree."""

@@ -13,6 +13,7 @@ import anyio
 
 from factory.ground.daemon_state import now
 from factory.ground.errors import first_of
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
@@ -96,22 +97,22 @@ class KeptRetries(Retries):
         """Forget the failures of these names."""
         super().forget(*names)
         counts = self._counts()
-        self._write({name: count for name, count in counts.items() if name not in names})
+        left = {name: count for name, count in counts.items() if name not in names}
+        if left != counts:
+            self._write(left)
 
     def keep(self, names: Collection[str]) -> None:
         """Forget the failures of all other names."""
-        super().keep(names)
-        self.forget(*self._counts().keys() - set(names))
+        others = (self._failed.keys() | self._counts().keys()) - set(names)
+        if others:
+            self.forget(*others)
 
     def _counts(self) -> dict[str, int]:
-        known = self._store.get(Fact, self._fact)
-        return dict(json.loads(known.value)) if known else {}
+        return dict(value_of(self._store, self._fact, {}))
 
     def _write(self, counts: Mapping[str, int]) -> None:
         fact = Fact(name=self._fact, value=json.dumps(counts))
-        known = self._store.get(Fact, self._fact)
-        if fact.value != (known.value if known else "{}"):
-            self._store.write(Event.FACT_CHANGED, fact, now=now(), fact=self._fact)
+        self._store.write(Event.FACT_CHANGED, fact, now=now(), fact=self._fact)
 
 
 def sentence_of(error: Exception) -> str:

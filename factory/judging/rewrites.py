@@ -8,13 +8,15 @@ matter. Only the daemon's own index counts.
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from anyio import to_thread
 
 from factory.ground import disk, faults
 from factory.ground.plumbing import GITLINK
+from factory.ground.regular import is_real
+from factory.ground.scope import with_parents
 from factory.ground.sentences import shown
 from factory.repo.git import Git
 
@@ -50,7 +52,7 @@ async def changed_in(git: Git, commit: str, *, beside: Path) -> list[str]:
     `beside`: a folder for the copies to compare with; the function deletes this folder.
     """
     assert git.work_tree is not None
-    if git.work_tree.is_symlink() or not git.work_tree.is_dir():
+    if not is_real(git.work_tree):
         return ["the whole tree"]
     # Do not use the attributes in the tree, because a gate may have written them.
     by_commit = f"--attr-source={commit}"
@@ -100,7 +102,7 @@ async def changed_above(git: Git, layer: Path) -> list[str]:
     for entry in await git.names("ls-files", "-s", "-z"):
         facts, _, path = entry.partition("\t")
         is_module = facts.startswith(GITLINK)
-        if not is_module and not touched.isdisjoint(_with_parents(path)):
+        if not is_module and not touched.isdisjoint(with_parents(path)):
             suspects.append(path)
     return await to_thread.run_sync(_changed, suspects, layer, git.work_tree)
 
@@ -176,11 +178,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_opaque(folder: str) -> bool:
     return not set(_OPAQUE).isdisjoint(os.listxattr(folder, follow_symlinks=False))
-
-
-def _with_parents(path: str) -> Iterator[str]:
-    yield path
-    yield from map(str, PurePosixPath(path).parents)
 
 
 # ── one file, now and before ──

@@ -65,11 +65,11 @@ def standing(place: Place, asked: Asked, *, verify: bool) -> Ready | None:
     too.
     """
     stamp = read_stamp(place.stamp)
-    if stamp is None or stamp.asked != asked.dependencies or not _ours(place, stamp.candidate):
+    if stamp is None or stamp.asked != asked.dependencies or not place.may_use(stamp.candidate):
         return None
     if not verify:
         return Ready(key=stamp.key, built=False, print={}, made=stamp.made)
-    fits = stamp.build in ("", asked.build) and _ours(place, stamp.builder)
+    fits = stamp.build in ("", asked.build) and place.may_use(stamp.builder)
     print_ = print_place(place)
     if not fits or stamp.print != digest_of(print_):
         return None
@@ -77,11 +77,6 @@ def standing(place: Place, asked: Asked, *, verify: bool) -> Ready | None:
     with suppress(OSError):  # if the copy is damaged, the environment is built from new
         return replace(ready, laid=lay(place, ready))
     return None
-
-
-def _ours(place: Place, maker: str) -> bool:
-    """Whether trunk's code or this candidate's own code made the environment."""
-    return maker in ("", place.candidate)
 
 
 @faults.during("environment.print")

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from factory.inference.rules import Gate
 from factory.people.actions import LeaveOut, Restore
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
@@ -42,16 +42,16 @@ class Answers:
 
 def answers(store: Store) -> Answers:
     """Return the recorded answers."""
-    names = _told(store, LEFT_OUT, "[]")
+    names = value_of(store, LEFT_OUT, [])
     restores = set[tuple[str, str]]()
-    for gate, paths in _told(store, RESTORES, "{}").items():
+    for gate, paths in value_of(store, RESTORES, {}).items():
         restores.update((gate, path) for path in paths)
     return Answers(frozenset(names), frozenset(restores))
 
 
 def leave_out(store: Store, action: LeaveOut, now: datetime) -> str:
     """Record that these gates are left out; return the sentence for the person."""
-    names = sorted({*_told(store, LEFT_OUT, "[]"), *action.gates})
+    names = sorted({*value_of(store, LEFT_OUT, []), *action.gates})
     fact = Fact(name=LEFT_OUT, value=json.dumps(names))
     store.write(Event.FACT_CHANGED, fact, now=now, left_out=names)
     without = f"from now on, factoryd judges without {', '.join(names)}"
@@ -60,18 +60,13 @@ def leave_out(store: Store, action: LeaveOut, now: datetime) -> str:
 
 def restore(store: Store, action: Restore, now: datetime) -> str:
     """Record which files to restore after which gate; return the sentence for the person."""
-    restores: dict[str, list[str]] = _told(store, RESTORES, "{}")
+    restores: dict[str, list[str]] = value_of(store, RESTORES, {})
     for gate, paths in action.files:
         restores[gate] = sorted({*restores.get(gate, []), *paths})
     fact = Fact(name=RESTORES, value=json.dumps(restores))
     asked = dict(action.files)
     store.write(Event.FACT_CHANGED, fact, now=now, restores=asked)
     return f"from now on, factoryd restores these files after {', '.join(asked)}"
-
-
-def _told(store: Store, name: str, otherwise: str) -> Any:
-    fact = store.get(Fact, name)
-    return json.loads(fact.value if fact else otherwise)
 
 
 def as_answered(gates: Sequence[Gate], given: Answers) -> tuple[Gate, ...]:

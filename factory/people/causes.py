@@ -58,9 +58,8 @@ class Circumstances:
     rules_read: bool = False  # while False, only `full` is known
     obstacle: Ask | None = None  # the card about why nothing can be judged
     prompts: str = ""  # the key of the prompts on trunk
-    agents: Mapping[str, Ask | None] = field(
-        default_factory=dict
-    )  # agents that units ask for; None: the agent is usable
+    # agents that units ask for; None: the agent is usable
+    agents: Mapping[str, Ask | None] = field(default_factory=dict)
     day: Cause | None = None  # the cause of units that wait because of the day's limit
     at_cap: Collection[str] = ()  # units that have reached their spending limit
 
@@ -80,8 +79,6 @@ class Obstacle(Cause):
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
-        if not facts.rules_read:
-            return ""
         if facts.obstacle is None:
             return "trunk has gates now"
         if facts.obstacle.cause == self:
@@ -95,7 +92,7 @@ class WrongPrompt(Cause):
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
-        if not facts.rules_read or facts.prompts == self.about:
+        if facts.prompts == self.about:
             return ""
         return "trunk has other prompts now"
 
@@ -108,7 +105,7 @@ class AgentTrouble(Cause):
         """See Cause."""
         # A card with evidence is about e.g. a missing login. Only an attempt can show that the
         # login works again.
-        if not facts.rules_read or card.evidence:
+        if card.evidence:
             return ""
         agent = self.about or ""
         if agent not in facts.agents:
@@ -126,7 +123,7 @@ class DaySpent(Cause):
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
-        if not facts.rules_read or facts.day == self:
+        if facts.day == self:
             return ""
         return "a new day began, or the limit was changed"
 
@@ -137,7 +134,7 @@ class UnitSpent(Cause):
 
     def why_over(self, card: Card, facts: Circumstances) -> str:
         """See Cause."""
-        if not facts.rules_read or self.about in facts.at_cap:
+        if self.about in facts.at_cap:
             return ""
         return "its limit in factory.toml was raised"
 

@@ -71,6 +71,8 @@ class Escalations:
         over = []
         for card in self._store.open(Card):
             cause = causes.parse(card.fingerprint)
+            if not facts.rules_read and not isinstance(cause, causes.DiskFull):
+                continue  # only the disk is known yet
             if why := cause.why_over(card, facts):
                 with self._store.transaction():
                     self._close(card, now=now, why=why)
@@ -251,8 +253,9 @@ class Escalations:
         return f"{', '.join(moved)}: {effects.done(action)}" if moved else "noted"
 
     def _refuse_landing(self, card: Card) -> None:
+        landing = landing_units(self._store)
         for name in card.units:
-            if is_landing(self._store, name):
+            if name in landing:
                 raise RefusedByState(
                     f"{name} is landing at this moment: it cannot be cancelled any more"
                 )
@@ -268,13 +271,12 @@ class Escalations:
         )
 
 
-def is_landing(store: Store, unit: str) -> bool:
-    """Return whether a landing of the unit is under way; a landing cannot be stopped."""
+def landing_units(store: Store) -> set[str]:
+    """Return the units of landings without a known outcome; a landing cannot be stopped."""
+    names = set[str]()
     for step in store.open(Step):
-        names = [name for name, _ in json.loads(step.data)["units"]]
-        if unit in names:
-            return True
-    return False
+        names.update(name for name, _ in json.loads(step.data)["units"])
+    return names
 
 
 def _chosen(card: Card, choice: str) -> tuple[Option | None, str]:

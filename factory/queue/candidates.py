@@ -58,9 +58,8 @@ class Candidates:
         self._rulings = judgings.rulings
         self._specs: dict[str, Spec] = {}  # specs of queued units, which do not change
         self._checked: set[Check] = set()  # changes that break no current rule
-        self._compared: set[tuple[str, str]] = (
-            set()
-        )  # base and submission of each unit in the last pass
+        # base and submission of each unit in the last pass
+        self._compared: set[tuple[str, str]] = set()
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
 
     def keep(self, units: Collection[str]) -> None:

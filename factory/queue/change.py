@@ -22,9 +22,8 @@ class Facts:
     """The facts about the change between two commits."""
 
     paths: Sequence[str]
-    links: Mapping[str, str] = field(
-        default_factory=dict
-    )  # changed symbolic links, with their targets
+    # changed symbolic links, with their targets
+    links: Mapping[str, str] = field(default_factory=dict)
     filters: Sequence[str] = ()  # .gitattributes files with a filter, or too large to read
     larger: Mapping[str, int] = field(default_factory=dict)  # rule files that are too large to read
 

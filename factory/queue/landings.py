@@ -28,7 +28,7 @@ from factory.repo.trunk import Trunk
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Step
-from factory.store.unit import Unit, UnitState
+from factory.store.unit import Unit, UnitState, as_landed
 
 LANDING_SECONDS = 1800.0  # limit for the whole landing; each git command also has its own limit
 TRIES = 3  # factoryd checks a running git, or an unreadable trunk, so often before a card asks
@@ -103,13 +103,6 @@ class Landings:
             due = self.looks.is_due(step.id)
             settled = due and await self._recover(step, at) and settled
         return settled
-
-    def open_units(self) -> set[str]:
-        """Return the units of landings with an unknown outcome."""
-        names = set[str]()
-        for step in self._store.open(Step):
-            names.update(name for name, _ in json.loads(step.data)["units"])
-        return names
 
     async def _recover(self, step: Step, at: datetime) -> bool:
         data = json.loads(step.data)
@@ -216,16 +209,7 @@ class Landings:
                 unit = self._store.get(Unit, name)
                 if unit is None or unit.state is UnitState.LANDED:
                     continue
-                # Not through the state table: trunk holds the commit, whatever state is recorded.
-                landed = replace(
-                    unit,
-                    state=UnitState.LANDED,
-                    since=at,
-                    why="",
-                    commit=commit,
-                    landed=at,
-                    cause="",
-                )
+                landed = as_landed(unit, commit, now=at, landed=at)
                 self._store.write(
                     Event.UNIT_LANDED,
                     landed,

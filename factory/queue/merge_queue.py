@@ -16,7 +16,7 @@ from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import line_cards
 from factory.people.causes import TRUNK_GONE
-from factory.people.escalations import Escalations
+from factory.people.escalations import Escalations, landing_units
 from factory.queue import chain
 from factory.queue.blame import Blame
 from factory.queue.candidate import Candidate
@@ -28,6 +28,7 @@ from factory.queue.lander import Lander
 from factory.queue.landings import Landings
 from factory.queue.setbacks import Setbacks
 from factory.queue.trunk_watch import TrunkWatch
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
@@ -212,17 +213,16 @@ class MergeQueue:
         return bool(landed) and await self._trunk.own.contains(tip, since)
 
     def _known_trunk(self) -> dict[str, Any]:
-        fact = self._store.get(Fact, "trunk")
-        return json.loads(fact.value) if fact else {}
+        return dict(value_of(self._store, "trunk", {}))
 
     # ── candidates ──
 
     async def _admitted(self, at: datetime) -> list[Unit]:
         """Return the queued units, in order, whose change breaks no rule."""
-        unknown = set[str]() if self.lander.units else self.landings.open_units()
+        unknown = set[str]() if self.lander.units else landing_units(self._store)
         queued = []
-        for unit in self._store.open(Unit):
-            if unit.state is UnitState.QUEUED and unit.id not in unknown:
+        for unit in self._store.select(Unit, state=UnitState.QUEUED):
+            if unit.id not in unknown:
                 queued.append(unit)
         names = {unit.id for unit in queued}
         self._candidates.keep(names)

@@ -13,11 +13,12 @@ from factory.people.escalations import Escalations
 from factory.repo.message import Landing
 from factory.repo.trunk import Trunk
 from factory.store import names
+from factory.store.fact_values import value_of
 from factory.store.identity import is_nonce_of, recorded
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Fact
-from factory.store.unit import Unit, UnitState
+from factory.store.unit import Unit, UnitState, as_landed
 
 SLACK_S = 1.0  # commit times are whole seconds
 SEEN = "trailers_seen"  # the fact that says up to which commit trunk was read
@@ -59,8 +60,7 @@ def _is_of_older_release(store: Store, unit: Unit, landing: Landing) -> bool:
 
 def read_so_far(store: Store) -> str:
     """Return the commit up to which trunk's trailers were read; "" if they never were."""
-    fact = store.get(Fact, SEEN)
-    return str(json.loads(fact.value)) if fact else ""
+    return str(value_of(store, SEEN, ""))
 
 
 class TrunkWatch:
@@ -125,16 +125,8 @@ class TrunkWatch:
             or not made_by(self._store, unit, landing)
         ):
             return False
-        # Not through the state table: trunk holds the commit, whatever state is recorded.
-        landed = replace(
-            unit,
-            state=UnitState.LANDED,
-            since=at,
-            why="",
-            commit=landing.commit,
-            landed=datetime.fromtimestamp(landing.at, UTC),
-            cause="",
-        )
+        moved_at = datetime.fromtimestamp(landing.at, UTC)
+        landed = as_landed(unit, landing.commit, now=at, landed=moved_at)
         self._store.write(
             Event.UNIT_LANDED,
             landed,

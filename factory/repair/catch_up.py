@@ -9,11 +9,12 @@ from pathlib import Path
 
 from factory.ground import faults
 from factory.ground.places import Places
+from factory.ground.regular import is_real
 from factory.ground.sentences import shown
 from factory.inbox.intake import OWN
 from factory.queue.trunk_watch import TrunkWatch
 from factory.repair.rebuild import Rebuild
-from factory.repo.checkouts import inside, is_real
+from factory.repo.checkouts import inside
 from factory.store import names
 from factory.store.high_water import HighWater
 from factory.store.ports import Store

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 
-from factory.child import proc, process
+from factory.child import process
 from factory.child.users import users
 from factory.ground import faults
 from factory.ground.daemon_state import DaemonState, now
@@ -75,10 +75,7 @@ class Keeper:
     def strays(self) -> list[Path]:
         """Return the run dirs of finished attempts that still have running processes."""
         where = self.state.places
-        folder = where.home / "attempts"
-        found = set()
-        for name in process.living(f"{proc.MARKER}={folder}/").values():
-            found.add(folder / name)
+        found = set(process.runs_in(where.home / "attempts").values())
         for attempt in self.store.open(Attempt):
             found.discard(where.run_dir(attempt.unit, attempt.number))
         return sorted(found)

@@ -15,15 +15,16 @@ from pathlib import Path
 
 from factory.attempt.outbox import read_outbox
 from factory.child import process
-from factory.child.proc import MARKER
 from factory.ground import bounded
 from factory.ground.places import Places
+from factory.ground.regular import is_real
 from factory.inbox.acceptance import as_asked
 from factory.inbox.split import FEWEST, part_ids, replaced
 from factory.queue.trunk_watch import SLACK_S, by_unit
+from factory.repo import kept as kept_refs
 from factory.repo.archive import Archive, Kept
-from factory.repo.checkouts import ABANDONED, inside, is_real
-from factory.repo.message import RUN, Landing
+from factory.repo.checkouts import ABANDONED, inside
+from factory.repo.message import Landing
 from factory.repo.trunk import Trunk
 from factory.repo.workspaces import Workspaces
 from factory.store import names, task_file
@@ -37,7 +38,6 @@ from factory.store.unit import EndReason, Unit, UnitState
 
 ID = re.compile(r"[a-z0-9-]+")
 _MADE_FORM = "%H%x00%T%x00%ct%x00%P%x00%B"
-_RUN = re.compile(rf"^{RUN}: (\S+)$", re.MULTILINE)
 HOW_IT_ENDED = "how it ended was lost with the store"
 
 
@@ -51,7 +51,6 @@ class Trace:
     landings: list[Landing] = field(default_factory=list)
     spec: Spec | None = None
     task: Task | None = None
-    parts: tuple[str, ...] = ()  # the units that took its place
     taken: float = 0  # time at which its file was taken; 0: it is finished
 
 
@@ -157,12 +156,11 @@ class Rebuild:
         made: Mapping[str, Made],
         at: datetime,
     ) -> Iterator[Unit]:
-        for name, trace in traces.items():
-            trace.parts = self._parts(name, traces)
         units = []
         split = {}
         for name, trace in sorted(traces.items()):
-            unit = _unit(name, trace, self._landing(name, trace, made), at)
+            landing = self._landing(name, trace, made)
+            unit = _unit(name, trace, landing, self._parts(name, traces), at)
             units.append(unit)
             if unit.state is UnitState.SPLIT:
                 split[name] = unit.needs
@@ -208,8 +206,8 @@ class Rebuild:
     async def _stop(self) -> None:
         """End all attempts and put every workspace aside, because its owner is unknown."""
         runs = self._where.home / "attempts"
-        for name in set(process.living(f"{MARKER}={runs}/").values()):
-            await process.end(runs / name)
+        for run in set(process.runs_in(runs).values()):
+            await process.end(run)
         for name in self._workspaces.names():
             if ABANDONED not in name:
                 self._workspaces.abandon(name)
@@ -307,12 +305,11 @@ class Rebuild:
         made = {}
         for first in range(0, len(fields) - 4, 5):
             commit, tree, at, parents, body = fields[first : first + 5]
-            run = _RUN.search(body)
             made[commit] = Made(
                 tree=tree,
                 base=parents.partition(" ")[0],
                 at=float(at),
-                run=run[1] if run else "",
+                run=kept_refs.run_in(body),
             )
         return made
 
@@ -400,9 +397,12 @@ def _unit(
     name: str,
     trace: Trace,
     landing: Landing | None,
+    parts: tuple[str, ...],
     at: datetime,
 ) -> Unit:
-    begun = datetime.fromtimestamp(trace.taken, UTC) if trace.taken else at
+    """Return the unit that these traces are of; `parts` are the units that took its place."""
+    taken = trace.taken
+    begun = datetime.fromtimestamp(taken, UTC) if taken else at
     newest = max((*trace.kept, landing.attempt if landing else 0))
     unit = Unit(
         id=name,
@@ -414,7 +414,7 @@ def _unit(
         why="it had ended before the store was rebuilt",
     )
     if trace.spec and trace.spec.trouble:  # an older version accepted the file
-        trace.taken = 0
+        taken = 0
         why = f"its task file is no longer valid ({trace.spec.trouble}): drop it again"
         unit = replace(unit, why=why)
     elif trace.spec:
@@ -428,9 +428,9 @@ def _unit(
             title=landing.subject,
             why="",
         )
-    if trace.parts:
-        return _as_split(unit, trace.parts)
-    if trace.taken:
+    if parts:
+        return _as_split(unit, parts)
+    if taken:
         state = UnitState.WAITING if unit.needs else UnitState.READY
         return replace(unit, state=state, why="the store was rebuilt")
     return unit

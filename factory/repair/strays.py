@@ -4,7 +4,6 @@ Invariant: looking changes nothing, and `mend` loses nothing, because factoryd k
 before it deletes anything.
 """
 
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sized
 from datetime import datetime, timedelta
@@ -12,7 +11,6 @@ from functools import partial
 from typing import NamedTuple
 
 from factory.child import process
-from factory.child.proc import MARKER
 from factory.child.users import users
 from factory.ground.daemon_state import now
 from factory.queue.trunk_watch import by_unit, newest
@@ -22,11 +20,12 @@ from factory.repo.archive import ATTEMPTS, CHAINS
 from factory.repo.checkouts import Checkouts
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Underway
-from factory.store.records import Attempt, Fact, Hook
+from factory.store.fact_values import value_of
+from factory.store.records import Attempt, Hook
 from factory.store.unit import FINAL, Unit, UnitState
 
 _OURS = ("refs/heads/", "refs/tags/", ATTEMPTS, CHAINS)
-SCRATCH_AGE = timedelta(days=1)  # prefix of a folder that `factory gate` creates and removes itself
+SCRATCH_AGE = timedelta(days=1)  # a younger folder may belong to a `factory gate` that runs
 FSCK_SECONDS = 60.0
 BEHIND = (
     "The store is older than what has happened here: a copy of it was put back, or its last writes"
@@ -93,9 +92,8 @@ class Strays:
     def _processes(self, *, daemon: bool) -> Iterator[Finding]:
         runs = set(self._keeper.strays())
         if not daemon:
-            judged = self._where.judged
-            named = process.living(f"{MARKER}={judged}/").values()
-            runs |= set(map(judged.joinpath, named)).difference(self._underway.runs())
+            judged = set(process.runs_in(self._where.judged).values())
+            runs |= judged.difference(self._underway.runs())
         for run_dir in sorted(runs):
             what = "/".join(run_dir.parts[-2:])
             said = f"Something of {what}, which is over, still runs."
@@ -146,8 +144,7 @@ class Strays:
         """Yield the units that have landed only on record, or only on trunk."""
         branch = self._trunk.branch
         landings = by_unit(await self._trunk.landings())
-        fact = self._store.get(Fact, "trunk")
-        taken_out = set(json.loads(fact.value).get("missing", [])) if fact else set()
+        taken_out = set(value_of(self._store, "trunk", {}).get("missing", []))
         for unit in units:
             landing = newest(self._store, unit, landings.get(unit.id, []))
             has_landed = unit.state is UnitState.LANDED

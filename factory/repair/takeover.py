@@ -15,11 +15,14 @@ from pathlib import Path
 from anyio import to_thread
 
 from factory.child import process
-from factory.child.proc import MARKER, family
+from factory.child.proc import family
 from factory.child.users import users
 from factory.ground import faults
 from factory.ground.places import Places
-from factory.repo.checkouts import ABANDONED, inside, is_real
+from factory.ground.regular import is_real
+from factory.repo.checkouts import ABANDONED, inside, put_aside
+from factory.repo.underway import unended
+from factory.store.fact_values import value_of
 from factory.store.identity import (
     Found,
     Identity,
@@ -93,8 +96,7 @@ def _compare(
 
 def _of_older_release(store: Store) -> Identity | None:
     """Return where a store of format 3 says its lock and its work folder were."""
-    fact = store.get(Fact, "daemon")
-    said = json.loads(fact.value) if fact else {}
+    said = value_of(store, "daemon", {})
     lock = Path(said.get("lock") or "")
     if not lock.is_absolute():
         return None
@@ -195,10 +197,8 @@ def _free(path: Path) -> Path:
 
 def _forget_runs(where: Places) -> None:
     """Delete all files that name processes of the original; keep the output of these processes."""
-    starts = [*where.home.glob("attempts/*/*/start.json"), *where.judged.glob("*/start.json")]
-    for start in starts:
-        if not start.with_name("exit.json").exists():
-            start.unlink(missing_ok=True)
+    for run in [*unended(where.home / "attempts", "*/*"), *unended(where.judged)]:
+        (run / "start.json").unlink(missing_ok=True)
 
 
 # ── a move ──
@@ -288,8 +288,7 @@ def _is_on_record(store: Store, where: Places, hook: Hook) -> bool:
 def _runs_of(home: Path) -> dict[Path, int]:
     """Return the run dirs below a `.factory` with live processes, and their number."""
     found: dict[Path, int] = {}
-    for rest in process.living(f"{MARKER}={home}/").values():
-        run = home / rest
+    for run in process.runs_in(home).values():
         if run != home / "git":
             found[run] = found.get(run, 0) + 1
     return found
@@ -315,11 +314,13 @@ async def _put_aside(store: Store, where: Places, found: Found) -> list[str]:
         hook = hooks.get(place.name)
         # The worker of a full hook handles what its attempt left there.
         if is_strange or hook is None or (not hook.unit and await _users(place)):
-            aside.append(_abandon(place))
+            put_aside(place)
+            aside.append(place.name)
     gates = set() if is_strange else _marked(where)
     for place in _in_use(where.work / BENCHES):
         if await _users(place) - gates:
-            aside.append(_abandon(place))
+            put_aside(place)
+            aside.append(place.name)
     if not aside:
         return []
     lost = " The store that knew their units is gone." if found is Found.NEW else ""
@@ -330,15 +331,9 @@ async def _users(place: Path) -> set[int]:
     return set(await to_thread.run_sync(lambda: users(place)))
 
 
-@faults.during("tree.abandon")
-def _abandon(place: Path) -> str:
-    place.rename(place.with_name(f"{place.name}{ABANDONED}{secrets.token_hex(4)}"))
-    return place.name
-
-
 def _marked(where: Places) -> set[int]:
     """Return the processes of gates and setups, which the judging code handles."""
-    begun = [identity.pid for identity in process.living(f"{MARKER}={where.judged}/")]
+    begun = [identity.pid for identity in process.runs_in(where.judged)]
     return set(family(begun))
 
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from factory.ground.regular import is_real
+
 # how git uses a path: as a folder, a file it appends to, or a file it reads
 FOLDER, APPENDED, READ = "folder", "appended", "read"
 _NEEDS = {FOLDER: os.R_OK | os.W_OK | os.X_OK, APPENDED: os.R_OK | os.W_OK, READ: os.R_OK}
@@ -111,7 +113,7 @@ def _below(folder: Path, use: str) -> Iterator[tuple[Path, str]]:
     if os.path.lexists(folder):
         yield folder, FOLDER
     for path in _entries(folder):
-        if path.is_dir() and not path.is_symlink():
+        if is_real(path):
             yield from _below(path, use)
         else:
             yield path, use

@@ -12,7 +12,7 @@ import anyio
 
 from factory.repo.checkouts import Checkouts, all_but, patterns
 from factory.repo.git import Git
-from factory.repo.underway import UNDERWAY, Fit
+from factory.repo.underway import Fit, is_noted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Benches(Checkouts):
 
     def begun(self) -> list[Bench]:
         """Return the free benches on which gates or a setup of an earlier daemon still run."""
-        return [bench for bench in self._untaken() if _is_begun(bench)]
+        return [bench for bench in self._untaken() if is_noted(bench.place)]
 
     @asynccontextmanager
     async def take(self, fit: Fitting = lambda bench: Fit.OTHER) -> AsyncIterator[Bench]:
@@ -106,7 +106,7 @@ class Benches(Checkouts):
         idle = None
         stale = None
         for bench in self._untaken():
-            if not _is_begun(bench):
+            if not is_noted(bench.place):
                 idle = idle or bench
                 continue
             how = fit(bench)
@@ -123,8 +123,3 @@ class Benches(Checkouts):
             if name not in self._taken:
                 found.append(Bench(name=name, place=self.place(name), benches=self))
         return found
-
-
-def _is_begun(bench: Bench) -> bool:
-    """Whether gates or a setup of an earlier daemon still run on the bench."""
-    return (bench.place / UNDERWAY).exists()

@@ -21,6 +21,7 @@ from factory.ground import bounded, faults
 from factory.ground.errors import GitError
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK, SYMLINK, Change
+from factory.ground.regular import is_real
 from factory.repo.examine import Repository
 from factory.repo.git import Git
 from factory.repo.git_dir import ended_by_nul
@@ -191,7 +192,7 @@ class Checkout:
             return False
         if not _there(file):
             return torn
-        if _is_folder(file):
+        if is_real(file):
             return torn and bool(change.old)
         if not change.new:
             return False
@@ -217,15 +218,15 @@ class Checkout:
     def _is_free(self, path: str) -> bool:
         """Whether git can write `path` without loss; git replaces any file that exists there."""
         file = self.path / path
-        if _is_folder(file):
+        if is_real(file):
             for folder, _, _ in os.walk(file, topdown=False):
                 with suppress(OSError):
                     Path(folder).rmdir()
-            if _is_folder(file):
+            if is_real(file):
                 return False
         for parent in Path(path).parents:
             above = self.path / parent
-            if _there(above) and not _is_folder(above):
+            if _there(above) and not is_real(above):
                 return False
         return True
 
@@ -330,10 +331,6 @@ def _folders_above(path: str) -> set[str]:
 
 def _there(file: Path) -> bool:
     return file.exists() or file.is_symlink()
-
-
-def _is_folder(file: Path) -> bool:
-    return file.is_dir() and not file.is_symlink()
 
 
 def _plain_parents(root: Path, path: str) -> bool:

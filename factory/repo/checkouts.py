@@ -18,6 +18,7 @@ from anyio import to_thread
 from factory.ground import disk, faults
 from factory.ground.errors import FactoryError, GitError, TooLong, TooMuch
 from factory.ground.pipes import Into
+from factory.ground.regular import is_real
 from factory.repo import private_git
 from factory.repo.git import Git
 from factory.repo.sweep import sweep
@@ -345,11 +346,12 @@ def _literal(path: str) -> str:
     return re.sub(r"[\\*?\[ \t]", r"\\\g<0>", path)
 
 
+@faults.during("tree.abandon")
+def put_aside(place: Path) -> None:
+    """Rename a folder, because a process may still write there."""
+    place.rename(place.with_name(f"{place.name}{ABANDONED}{secrets.token_hex(4)}"))
+
+
 def inside(folder: Path) -> list[Path]:
     """Return the sorted content of a folder; [] if the folder is missing or a link."""
     return sorted(folder.iterdir()) if is_real(folder) else []
-
-
-def is_real(path: Path) -> bool:
-    """Whether the path is a folder and not a link to one."""
-    return path.is_dir() and not path.is_symlink()

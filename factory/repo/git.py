@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from factory.ground import bounded, plumbing
 from factory.ground.aside import aside
 from factory.ground.plumbing import Change, Texts
-from factory.repo.git_dir import GitDir, many
+from factory.repo.git_dir import GitDir, ended_by_nul, many
 
 _BATCH_MOST = 32 << 20  # most bytes that are read in one call, for all files together
 
@@ -122,7 +122,7 @@ class Git(GitDir):
             return []
         asked = [os.fsencode(name) for name in names]
         form = "--batch-check=%(objecttype) %(objectsize)"
-        printed = await self.run("cat-file", form, "--buffer", "-z", stdin=_ended(asked))
+        printed = await self.run("cat-file", form, "--buffer", "-z", stdin=ended_by_nul(names))
         return list(plumbing.sizes(printed.out, asked))
 
     async def read(self, blobs: Mapping[str, str], *, most: int = bounded.PARSED) -> Texts:
@@ -152,7 +152,8 @@ class Git(GitDir):
         found = dict[str, str]()
         if small:
             asked = [os.fsencode(names[path]) for path in small]
-            printed = await self.run("cat-file", "--batch", "-z", stdin=_ended(asked))
+            given = ended_by_nul(names[path] for path in small)
+            printed = await self.run("cat-file", "--batch", "-z", stdin=given)
             for path, content in zip(small, plumbing.contents(printed.out, asked), strict=True):
                 if content is not None:
                     found[path] = content.decode(errors="replace")
@@ -218,11 +219,6 @@ class Git(GitDir):
         if parents:
             self.known.bases[made] = parents[0]
         return made
-
-
-def _ended(names: Iterable[bytes]) -> bytes:
-    """Return the names, each with a NUL at its end, as git reads them with -z."""
-    return b"".join(name + b"\0" for name in names)
 
 
 def _within(sizes: Mapping[str, int], most: int) -> tuple[list[str], dict[str, int]]:

@@ -1,7 +1,7 @@
 """Trunk: the branch that units land on, and the factory's own copy of it.
 
 Invariant: trunk moves only as a plan says that was made before the move. A rehearsal of a merge
-uses only the factory repository..
+uses only the factory repository.
 """
 
 import os
@@ -212,7 +212,6 @@ class Trunk(Branch):
         if isinstance(outcome, Landed) and self.in_files:
             # The commit came from here, so it need not be fetched. If the daemon dies before this
             # line, the next start fetches.
-            # otherwise, the next refresh fetches the commit
             with faults.step("landing.follow"), suppress(GitError):
                 await self.own.run("update-ref", self.ref, plan.to)
                 self._seen = plan.to

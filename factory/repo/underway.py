@@ -18,12 +18,12 @@ from typing import Any, Literal
 from factory.child import process
 from factory.child.process import Child, Exit
 from factory.ground import bounded, faults
+from factory.repo.checkouts import ABANDONED, put_aside
 from factory.store.identity import UNKNOWN, is_nonce_of, new_nonce, recorded
 from factory.store.ports import Store
 
 UNDERWAY = "underway.json"  # a file beside the tree, where no command can write
 CLAIM_SECONDS = 60.0  # for so many seconds after a start, a task may still claim a record
-_OUT_OF_USE = ".abandoned-"
 
 What = Literal["setup", "gates", "proof"]
 
@@ -149,10 +149,6 @@ class Underway:
 
     # ── after an earlier daemon ──
 
-    def is_noted(self, place: Path) -> bool:
-        """Whether the place has a record, from this store or from another one."""
-        return (place / UNDERWAY).exists()
-
     def at(self, place: Path) -> Record | None:
         """Return this store's record at a place; None if nothing of it is under way there."""
         record = _read(place / UNDERWAY)
@@ -164,7 +160,7 @@ class Underway:
         Otherwise end the record's runs.
         """
         self._unclaimed.pop(place, None)
-        if not self.is_noted(place):
+        if not is_noted(place):
             return None
         record = self.at(place)
         if record and record.about in about:
@@ -175,7 +171,7 @@ class Underway:
     async def vacate(self, place: Path) -> None:
         """End everything under way at a place. If that fails, put the place out of use."""
         if not await self.drop(place):
-            _put_out_of_use(place)
+            put_aside(place)
 
     def let_go(self, place: Path, *broken: BrokenOff) -> None:
         """Forget the work that was interrupted at a place.
@@ -184,7 +180,7 @@ class Underway:
         """
         self.forget(place)
         if any(each.left for each in broken):
-            _put_out_of_use(place)
+            put_aside(place)
 
     async def drop(self, place: Path) -> bool:
         """End and forget everything under way at a place; return whether all processes ended."""
@@ -232,7 +228,7 @@ class Underway:
 
     def _places(self) -> list[Path]:
         found = sorted(path.parent for path in self._work.glob(f"*/*/{UNDERWAY}"))
-        return [place for place in found if _OUT_OF_USE not in place.name]
+        return [place for place in found if ABANDONED not in place.name]
 
     def _is_ours(self, record: Record) -> bool:
         known = recorded(self._store)
@@ -255,6 +251,11 @@ def says_something(ended: Exit) -> bool:
     return ended.cause in ("exited", "timeout", "overran") and not ended.left
 
 
+def is_noted(place: Path) -> bool:
+    """Whether the place has a record, from this store or from another one."""
+    return (place / UNDERWAY).exists()
+
+
 def unended(logs: Path, names: str = "*") -> list[Path]:
     """Return the run dirs with such names and no exit file: they may have live processes."""
     starts = sorted(logs.glob(f"{names}/start.json"))
@@ -266,12 +267,6 @@ async def _end(folders: Sequence[Path]) -> bool:
     """End all processes of the runs in these run dirs; return whether all ended."""
     ended = [await process.end(folder) for folder in folders]
     return all(ended)
-
-
-@faults.during("tree.abandon")
-def _put_out_of_use(place: Path) -> None:
-    """Rename the place, because a process that could not be ended may still write there."""
-    place.rename(place.with_name(f"{place.name}{_OUT_OF_USE}{secrets.token_hex(4)}"))
 
 
 def _read(path: Path) -> Record | None:

@@ -16,7 +16,9 @@ from factory.ground import bounded, disk, faults
 from factory.ground.errors import GitError, TooLong, TooMuch
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK
+from factory.ground.regular import is_real
 from factory.repo import kept
+from factory.repo.archive import ATTEMPTS
 from factory.repo.checkouts import (
     ABANDONED,
     CHECKOUT_S,
@@ -24,7 +26,6 @@ from factory.repo.checkouts import (
     Checkouts,
     all_but,
     beginning_of,
-    is_real,
 )
 from factory.repo.git import FACTORY, Git
 from factory.repo.git_dir import ended_by_nul
@@ -377,7 +378,7 @@ class Workspaces(Checkouts):
 
 
 def _ref(unit: str, attempt: int) -> str:
-    return f"refs/factory/attempts/{unit}/{attempt}"
+    return f"{ATTEMPTS}{unit}/{attempt}"
 
 
 def _all_real(place: Path, tree: Path) -> bool:

@@ -164,9 +164,8 @@ class Verdict:
     command: str = ""  # the command that reproduces it
     tail: str = ""  # the last part of the output, at most 16 KiB
     log: str = ""  # the file with the whole output; relative to the checkout if it lies there
-    rewrote: tuple[
-        str, ...
-    ] = ()  # tracked files that the gate changed although it succeeded; they make the verdict red
+    # tracked files that the gate changed although it succeeded; they make the verdict red
+    rewrote: tuple[str, ...] = ()
     evidence: str = ""  # not used yet
 
     @property

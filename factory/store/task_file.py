@@ -51,9 +51,8 @@ class TaskFile:
     allow: tuple[str, ...] = ()
     review: str = ""
     ignored: tuple[str, ...] = ()  # keys without a value
-    lines: Mapping[str, int] = field(
-        default_factory=dict
-    )  # the line of each key, for later error messages
+    # the line of each key, for later error messages
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 def decode(raw: bytes) -> str:

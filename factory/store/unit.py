@@ -1,6 +1,7 @@
 """A unit, its states and the only table of allowed moves between states.
 
-Invariant: only `advance` changes a unit's state, and the journal entry is in the same transaction.
+Invariant: only `advance` and `as_landed` change a unit's state, and the journal entry is in the
+same transaction.
 """
 
 from collections.abc import Mapping
@@ -124,3 +125,19 @@ def advance(unit: Unit, to: UnitState, *, now: datetime, why: str = "") -> Unit:
     if to not in LEADS_TO[unit.state]:
         raise IllegalTransition(unit.id, unit.state, to)
     return replace(unit, state=to, since=now, why=why)
+
+
+def as_landed(unit: Unit, commit: str, *, now: datetime, landed: datetime) -> Unit:
+    """Return the unit as landed, whatever its state: trunk holds its commit.
+
+    This does not go through the table of moves. `landed` is the time at which trunk moved.
+    """
+    return replace(
+        unit,
+        state=UnitState.LANDED,
+        since=now,
+        why="",
+        commit=commit,
+        landed=landed,
+        cause="",
+    )

@@ -368,31 +368,41 @@ def open_units(con: sqlite3.Connection) -> "list[Json]":
     return sorted(units(con, OPEN["unit"]), key=rank)
 
 
-def why(con: sqlite3.Connection, unit: "Json", now: str) -> str:
-    """Return what the unit waits for now, or else why it is in its state."""
+def why(unit: "Json", known: dict[str, UnitState], now: str) -> str:
+    """Return what the unit waits for now, or else why it is in its state.
+
+    `known`: the states of what it needs, as `needed` returns them.
+    """
     waits_by_itself = unit["state"] == UnitState.WAITING and unit["needs"] and not unit["cause"]
     if not waits_by_itself:
         return str(unit["why"])
     until = unit["not_before"]
     not_before = from_stamp(until) if until else None
-    known = _states(con, unit["needs"])
     sentence = missing(unit["needs"], not_before, known, now=from_stamp(now))
     return sentence or str(unit["why"])
 
 
-def _states(con: sqlite3.Connection, names: list[str]) -> dict[str, UnitState]:
-    """Return the states of these units; if a name is unknown, of all units, for `did you mean`."""
-    marks = ", ".join("?" * len(names))
-    found = fetch(con, f'SELECT "id", "state" FROM "unit" WHERE "id" IN ({marks})', *names)
-    if len(found) < len(set(names)):
-        found = fetch(con, 'SELECT "id", "state" FROM "unit"')
+def needed(con: sqlite3.Connection, some: "list[Json]") -> dict[str, UnitState]:
+    """Return the states of what these units need.
+
+    If a name is unknown, return the states of all units, for `did you mean`.
+    """
+    names = set[str]()
+    for unit in some:
+        names.update(unit["needs"])
+    every = 'SELECT "id", "state" FROM "unit"'
+    among = f'{every} WHERE "id" IN (SELECT value FROM json_each(?))'
+    found = fetch(con, among, json.dumps(sorted(names)))
+    if len(found) < len(names):
+        found = fetch(con, every)
     return {name: UnitState(state) for name, state in found}
 
 
 def _in_short(con: sqlite3.Connection, still_open: "list[Json]", now: str) -> list[rows.OpenUnit]:
     found = []
+    known = needed(con, still_open)
     for unit in still_open:
-        unit["why"] = why(con, unit, now)
+        unit["why"] = why(unit, known, now)
         found.append(rows.OpenUnit(**_only(unit, IN_SHORT)))
     return found
 

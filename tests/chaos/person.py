@@ -100,10 +100,10 @@ class Person:
             raise
         self.theirs.branches[name] = tip = self._git("rev-parse", name)
         self._git("switch", "-q", "main")
-        if (
-            self._git("merge", "-q", "--ff-only", name, ok=False)
-            and self._git("rev-parse", "HEAD") == tip
-        ):
+        if not self._git("merge", "-q", "--ff-only", name, ok=False):
+            # git writes files and index before the branch. If trunk moves in between, git leaves them.
+            self._git("reset", "-q", "--merge")
+        elif self._git("rev-parse", "HEAD") == tip:
             self.theirs.commits.append(tip)
 
     def get_in_the_way(self) -> None:
