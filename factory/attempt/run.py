@@ -51,6 +51,10 @@ class NotStarted:
     ask: Ask | None = None
 
 
+# factoryd measures an agent's CPU use so many times in the time that the agent may be silent.
+CPU_LOOKS = 4
+
+
 class Patience:
     """Measures how long an agent has been silent, without an open tool call and without CPU use.
 
@@ -64,7 +68,8 @@ class Patience:
         # healthy agent nor spare a silent one.
         self._quiet_since = anyio.current_time()
         self._last: datetime | None = None
-        self._cpu = 0.0
+        self._measured_at = self._quiet_since
+        self._cpu: float | None = None  # what the agent had used then; None: not measured yet
 
     def worn_out(
         self,
@@ -80,17 +85,29 @@ class Patience:
         at = anyio.current_time()
         if seen.last != self._last:
             self._last = seen.last
-            self._quiet_since = at
-        allowed = silence_s if seen.first else first_event_s
-        if seen.tools or at - self._quiet_since < allowed:
+            self._begin(at)
+        if seen.tools:
             return False
+        if not seen.first:
+            return at - self._quiet_since >= first_event_s
+        if at - self._measured_at >= silence_s / CPU_LOOKS:
+            self._measure(at)
+        return at - self._quiet_since >= silence_s
+
+    def _begin(self, at: float) -> None:
+        """Begin to wait for output. An agent that prints often is never measured."""
+        self._quiet_since = at
+        self._measured_at = at
+        self._cpu = None
+
+    def _measure(self, at: float) -> None:
+        """Begin the silence again if the agent has worked since the last measurement."""
         cpu = self._child.cpu_seconds()
-        worked = cpu - self._cpu
-        self._cpu = cpu
-        if worked > self._idle_cpu * allowed and seen.first:
+        idle = self._idle_cpu * (at - self._measured_at)
+        if self._cpu is not None and cpu - self._cpu > idle:
             self._quiet_since = at
-            return False
-        return True
+        self._measured_at = at
+        self._cpu = cpu
 
 
 # Reasons of interrupted attempts. If a person requested a prompt for such an attempt, the next

@@ -26,15 +26,20 @@ class Working:
     """A process that has used so much CPU."""
 
     cpu: float = 0.0
-    share: float = 0.0  # of a core, all the time
+    share: float = 0.0  # of a core
+    until: float = float("inf")  # seconds after its begin it stops to work
+    looks: int = 0
+    began: float = 0.0
 
     def cpu_seconds(self) -> float:
-        return self.cpu + self.share * anyio.current_time()
+        self.looks += 1
+        return self.cpu + self.share * min(anyio.current_time() - self.began, self.until)
 
 
 async def ended_after(child: Working, seen: Seen) -> float:
     """After how many seconds of looking at it every second its patience is worn out."""
     began, patience = anyio.current_time(), Patience(cast("Child", child), idle_cpu=IDLE)
+    child.began = began
     while not patience.worn_out(seen, **LIMITS):
         await anyio.sleep(1)
         if anyio.current_time() - began > 10_000:
@@ -76,9 +81,39 @@ def test_who_uses_more_than_it_does_while_it_waits_is_at_work() -> None:
 
     assert look(Working(share=0.5), spoke) == 0
     assert look(Working(share=0.3), spoke) == 480
-    assert look(Working(cpu=300), spoke) == 960, (
-        "what it had used before is known from the second look on"
-    )
+
+
+def test_cpu_that_was_used_before_the_silence_does_not_make_it_longer() -> None:
+    spoke = Seen(first=START, last=START)
+
+    assert look(Working(cpu=300), spoke) == 480
+
+
+@pytest.mark.parametrize("worked", [10, 100, 200, 479])
+def test_silence_begins_when_the_work_ends_and_is_noticed_within_a_quarter_of_its_time(
+    worked: float,
+) -> None:
+    spoke = Seen(first=START, last=START)
+
+    ended = look(Working(share=1.0, until=worked), spoke)
+
+    assert 480 <= ended <= worked + 480 * 1.25
+
+
+def test_an_agent_that_prints_often_is_not_measured() -> None:
+    child = Working()
+
+    async def play() -> None:
+        seen = Seen(first=START, last=START)
+        patience = Patience(cast("Child", child), idle_cpu=IDLE)
+        for second in range(1000):
+            seen.last = START + timedelta(seconds=second)
+            assert not patience.worn_out(seen, **LIMITS)
+            await anyio.sleep(1)
+
+    anyio.run(play, backend_options={"loop_factory": Clock().loop})
+
+    assert child.looks == 0
 
 
 def remark(kind: str, *, who: str = "person", at: datetime = START) -> Remark:
