@@ -65,10 +65,7 @@ class Acceptance:
         event = Event.TASK_REPLACED if before else Event.TASK_ACCEPTED
         task = Task(unit=unit.id, text=text)
         with self._store.transaction():
-            if unit.state is UnitState.HELD:
-                unit = advance(unit, UnitState.WAITING, now=now)
-                self._escalations.leave(unit.id, now=now, why="its task file was saved again")
-            unit = self._settled(unit, now)
+            unit = self._settled(self._freed(unit, now), now)
             self._store.write(
                 event,
                 unit,
@@ -80,6 +77,18 @@ class Acceptance:
                 why=unit.why,
             )
         return unit.id
+
+    def _freed(self, unit: Unit, now: datetime) -> Unit:
+        """Return the unit without its cards and causes, because they are about the earlier text.
+
+        If a cause still exists, the next pass of the pool finds it again.
+        """
+        if unit.state is UnitState.HELD:
+            unit = advance(unit, UnitState.WAITING, now=now)
+        elif not unit.cause:
+            return unit
+        self._escalations.leave(unit.id, now=now, why="its task file was saved again")
+        return replace(unit, cause="")
 
     def _unstarted(self, name: str) -> Unit | None:
         """Return the newest unit without attempts whose file has that name.

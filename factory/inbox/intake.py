@@ -5,6 +5,7 @@ transaction, with the new name as its key. If the daemon dies between the two, t
 the file there and finishes. No file is ever deleted.
 """
 
+import errno
 import json
 import os
 import re
@@ -33,6 +34,7 @@ from factory.store.spec import Spec
 
 STILL_S = 1.0  # a file is complete after this time without a change, if writers are unknown
 QUIET_S = 0.02  # a script that appends line by line closes the file after each line
+NAME_BYTES = 100  # most bytes of a name in rejected/ that was cut because it is too long
 OWN = "own."  # prefix of the intake name of a task that the factory itself wrote
 PASSED_OVER = re.compile(
     r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected",
@@ -168,7 +170,7 @@ class Intake:
         try:
             wait = self._wait(path, now)
             if wait is None:
-                act(path, scan, now)
+                self._do(act, path, scan, now)
             elif wait.why:
                 scan.warnings.append(f"{where} {wait.why}")
             else:
@@ -178,6 +180,24 @@ class Intake:
         except (OSError, TaskFileError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             scan.warnings.append(f"{where} cannot be taken ({reason}); factoryd tries again")
+
+    def _do(
+        self,
+        act: Callable[[Path, Scan, datetime], None],
+        path: Path,
+        scan: Scan,
+        now: datetime,
+    ) -> None:
+        """Call `act`; reject a file whose name leaves no room for factoryd's own prefix."""
+        try:
+            act(path, scan, now)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            reason = f"the file's name is too long: {len(os.fsencode(path.name))} bytes"
+            form = f"at most {NAME_BYTES} bytes, with a `title:` in the file"
+            self._reject(path, _cut(path.name), TaskFileError(reason, form=form), now)
+            scan.rejected.append(shown(path.name))
 
     def _wait(self, path: Path, now: datetime) -> _Wait | None:
         """Return why the file waits; None if it is complete."""
@@ -301,6 +321,13 @@ class Intake:
         while os.path.lexists(target):
             target = folder / f"{whole.stem}-{next(numbers)}{whole.suffix}"
         return target
+
+
+def _cut(name: str) -> str:
+    """Return a name of at most NAME_BYTES, with the same suffix."""
+    suffix = Path(name).suffix
+    stem = os.fsencode(name)[: NAME_BYTES - len(os.fsencode(suffix))]
+    return stem.decode(errors="ignore") + suffix
 
 
 def _where(path: Path) -> str:

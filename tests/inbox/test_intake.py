@@ -1,5 +1,6 @@
 """Intake: each dropped file becomes one unit, however it was written and whatever was killed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,10 +15,11 @@ import pytest
 
 from factory.ground.errors import Deposed
 from factory.inbox.acceptance import Acceptance
-from factory.inbox.dropped import written_to
+from factory.inbox.dropped import shown, written_to
 from factory.inbox.intake import QUIET_S, STILL_S, Intake, Scan
 from factory.people.cards import already_accepted
 from factory.people.escalations import Escalations
+from factory.people.line_cards import no_gate, runtime_trouble
 from factory.store.journal import Event
 from factory.store.records import Card, Task
 from factory.store.spec import Spec
@@ -312,15 +314,46 @@ async def test_a_file_that_was_taken_back_is_no_trouble(floor: Floor) -> None:
     assert await floor.scan() == Scan()
 
 
-async def test_a_file_that_cannot_be_moved_is_said_and_others_go_on(floor: Floor) -> None:
-    floor.drop("x" * 250 + ".md")
+@pytest.mark.parametrize("name", ["x" * 237 + ".md", "x" * 252 + ".md", "é" * 120 + ".MD"])
+@pytest.mark.parametrize("is_tracked", [False, True])
+async def test_a_name_that_is_too_long_is_refused_once_and_others_go_on(
+    floor: Floor, name: str, is_tracked: bool
+) -> None:
+    await floor.scan()
+    floor.tracked = frozenset({name} if is_tracked else ())
+    floor.drop(name)
     floor.drop("a.md")
+
+    scans = [await floor.scan(), await floor.scan()]
+
+    assert scans[0] == Scan(accepted=["a"], rejected=[shown(name)])
+    assert scans[1] == Scan()
+    (note,) = floor.intake.refused()
+    said = floor.complaint(note.removesuffix(".error.txt"))
+    assert f"the file's name is too long: {len(name.encode())} bytes" in said
+    assert "at most 100 bytes" in said
+
+
+async def test_a_file_that_cannot_be_moved_is_said_and_others_go_on(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor.drop("b.md")
+    floor.drop("a.md")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name == "b.md":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
 
     scan = await floor.scan()
 
     assert scan.accepted == ["a"]
-    assert len(scan.warnings) == 1
-    assert scan.warnings[0].endswith("cannot be taken (File name too long); factoryd tries again")
+    assert scan.warnings == [
+        "inbox/b.md cannot be taken (Invalid cross-device link); factoryd tries again"
+    ]
 
 
 # Exactly once
@@ -517,22 +550,38 @@ async def test_a_mended_text_takes_the_unit_off_its_card(floor: Floor) -> None:
     ]
 
 
-async def test_a_unit_that_waits_for_a_shared_cause_goes_on_waiting(floor: Floor) -> None:
-    floor.drop("a.md", "# Old\n")
+async def test_a_mended_text_takes_the_unit_off_a_cause_that_others_still_have(
+    floor: Floor,
+) -> None:
+    floor.drop("a.md", "---\nagent: codex\n---\n# A\n")
+    floor.drop("b.md", "---\nagent: codex\n---\n# B\n")
     await floor.scan()
-    stopped = advance(floor.unit("a"), UnitState.WAITING, now=NOW, why="no gate")
-    floor.put(replace(stopped, cause="no_gate"))
-    floor.drop("a.md", "# New\n")
+    for name in ("a", "b"):
+        missing = runtime_trouble("codex", "codex is missing")
+        floor.escalations.wait(floor.unit(name), missing, now=NOW)
+    floor.drop("a.md", "---\nagent: claude\n---\n# A\n")
 
     await floor.scan()
 
     unit = floor.unit("a")
-    assert (unit.title, unit.state, unit.cause, unit.why) == (
-        "New",
-        UnitState.WAITING,
-        "no_gate",
-        "no gate",
-    )
+    assert (unit.agent, unit.state, unit.cause, unit.why) == ("claude", UnitState.READY, "", "")
+    assert [card.units for card in floor.store.open(Card)] == [("b",)]
+    assert floor.unit("b").cause == "runtime:codex"
+
+
+async def test_a_card_about_the_line_stays_open_when_the_text_of_its_only_unit_is_mended(
+    floor: Floor,
+) -> None:
+    floor.drop("a.md", "# Old\n")
+    await floor.scan()
+    floor.escalations.raise_card(no_gate(), now=NOW)
+    floor.escalations.wait(floor.unit("a"), no_gate(), now=NOW)
+    floor.drop("a.md", "# New\n")
+
+    await floor.scan()
+
+    assert (floor.unit("a").title, floor.unit("a").state) == ("New", UnitState.READY)
+    assert [(card.id, card.units) for card in floor.store.open(Card)] == [("E1", ())]
 
 
 # Needs
