@@ -16,9 +16,6 @@ from factory.store.unit import Unit, UnitState, advance
 from factory.store.waits import missing
 
 AGE_STEP = timedelta(minutes=30)  # each such time raises the priority of a waiting unit by one
-# Priority 0 is reached only after this time, so that an urgent new unit runs before units of last
-# night.
-AGE_TO_NOW = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +28,13 @@ class Choice:
 
 
 def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
-    """Return the sort key of the unit: its priority, raised by age, then the time of acceptance."""
+    """Return the sort key of the unit: its priority, raised by age, then the time of its drop.
+
+    Age raises a priority to 1 at most, so that an urgent new unit runs before any old unit.
+    """
     waited = max(now - unit.accepted, timedelta())
     raised = max(unit.priority - waited // AGE_STEP, 1) if unit.priority else 0
-    return 0 if waited >= AGE_TO_NOW else raised, unit.accepted, unit.id
+    return raised, unit.accepted, unit.id
 
 
 def choose(

@@ -4,7 +4,7 @@ Invariant: the unit, its spec and its text are written in one transaction.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from factory.dispatch import scheduling
@@ -23,6 +23,17 @@ from factory.store.unit import NO_PROOF, Unit, UnitState, advance
 _UNSTARTED = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A task file that was dropped."""
+
+    name: str
+    text: str
+    source: str  # the intake name
+    at: datetime  # when it was dropped
+    ignored: tuple[str, ...] = ()  # keys that the agent who wrote it may not set
+
+
 class Acceptance:
     """Makes units. `is_taken` returns whether an id is not free for a new unit."""
 
@@ -37,25 +48,17 @@ class Acceptance:
         self._escalations = escalations
         self._is_taken = is_taken
 
-    def accept(
-        self,
-        name: str,
-        text: str,
-        *,
-        source: str,
-        now: datetime,
-        ignored: tuple[str, ...] = (),
-    ) -> str:
-        """Parse a task's text and return the unit's id; no other code parses tasks.
+    def accept(self, dropped: Dropped, now: datetime) -> str:
+        """Parse a task's text and return the unit's id; raise TaskFileError.
 
-        `source`: the intake name; `ignored`: keys that the task's agent may not set. Raises
-        TaskFileError.
+        No other code parses tasks.
         """
-        file = task_file.parse(text, name)
+        name = dropped.name
+        file = task_file.parse(dropped.text, name)
         before = self._unstarted(name)
-        unit = before or self._blank(name, now)
-        spec = spec_from(file, unit=unit.id, name=name, source=source)
-        spec = replace(spec, ignored=(*spec.ignored, *ignored))
+        unit = before or self._blank(dropped, now)
+        spec = spec_from(file, unit=unit.id, name=name, source=dropped.source)
+        spec = replace(spec, ignored=(*spec.ignored, *dropped.ignored))
         unit = as_asked(unit, spec)
         unit = replace(unit, needs=self._with_parts(unit.needs), approved=())
         circle = self._circle(unit)
@@ -63,7 +66,7 @@ class Acceptance:
             reason = in_a_circle(circle)
             raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
         event = Event.TASK_REPLACED if before else Event.TASK_ACCEPTED
-        task = Task(unit=unit.id, text=text)
+        task = Task(unit=unit.id, text=dropped.text)
         with self._store.transaction():
             unit = self._settled(self._freed(unit, now), now)
             self._store.write(
@@ -106,14 +109,14 @@ class Acceptance:
                 newest = unit
         return newest
 
-    def _blank(self, name: str, now: datetime) -> Unit:
-        free = task_file.free_id(name, self._is_taken)
+    def _blank(self, dropped: Dropped, now: datetime) -> Unit:
+        free = task_file.free_id(dropped.name, self._is_taken)
         return Unit(
             id=free,
             title="",
             state=UnitState.WAITING,
             since=now,
-            accepted=now,
+            accepted=dropped.at,
         )
 
     def _with_parts(self, needs: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,9 +7,12 @@ task.
 import fcntl
 import hashlib
 import os
+import re
+import secrets
 import signal
 import stat
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from factory.ground import bounded
@@ -19,7 +22,35 @@ from factory.store.task_file import MAX_BYTES
 BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
 BLANK_MOST = 64  # bytes; a larger file is not blank
 EDITING = (".{}.swp", ".{}.swo", ".{}.swn", ".#{}", ".~lock.{}#", ".{}.kate-swp", "~${}")
+# In the intake folder, a name begins with the time of the drop (µs since 1970) and a random part.
+_TIME_DIGITS, _RANDOM_BYTES = 13, 4
+_STAMPED = re.compile(rf"([0-9a-f]{{{_TIME_DIGITS}}})[0-9a-f]{{{2 * _RANDOM_BYTES}}}-.*", re.DOTALL)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def arrival(path: Path, now: datetime) -> datetime:
+    """Return when a file in the inbox was dropped: its last change; never in the future."""
+    return _at(path.lstat().st_ctime_ns // 1000, now)
+
+
+def arrival_of_taken(path: Path, now: datetime) -> datetime:
+    """Return when a file in the intake folder was dropped; never in the future.
+
+    Its name says so. An earlier release, and a file that git tracks, left only its last change.
+    """
+    stamped = _STAMPED.fullmatch(path.name)
+    return _at(int(stamped[1], 16), now) if stamped else arrival(path, now)
+
+
+def intake_name(path: Path, now: datetime) -> str:
+    """Return a new name for the intake folder, which keeps the time of the drop.
+
+    The move into that folder changes the time of the file.
+    """
+    microseconds = (arrival(path, now) - _EPOCH) // timedelta(microseconds=1)
+    prefix = f"{microseconds:0{_TIME_DIGITS}x}{secrets.token_hex(_RANDOM_BYTES)}"
+    return f"{prefix}-{path.name}"
 
 
 def editor_lock(path: Path) -> Path | None:
@@ -83,3 +114,7 @@ def blob_name(path: Path) -> str:
 def shown(name: str) -> str:
     """Return a file's name, with "?" for characters that could control a terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in name)
+
+
+def _at(microseconds: int, now: datetime) -> datetime:
+    return min(_EPOCH + timedelta(microseconds=microseconds), now)

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from factory.ground import faults
 from factory.ground.errors import TaskFileError
 from factory.ground.regular import is_real
 from factory.inbox import dropped
-from factory.inbox.acceptance import Acceptance
+from factory.inbox.acceptance import Acceptance, Dropped
 from factory.inbox.dropped import shown
 from factory.store import task_file
 from factory.store.fact_values import value_of
@@ -93,10 +93,9 @@ class Intake:
             scan.warnings.append(f"factoryd takes no task file: {where}")
             return scan
         self._forget_old(now)
-        for path in sorted(self._folder.iterdir()):
-            if path.suffix.lower() == ".md":
-                self._try(path, scan, now, self._admit)
-        names = self._look(scan)
+        for path in _by_arrival(self._folder.glob("*.[mM][dD]"), dropped.arrival_of_taken, now):
+            self._try(path, scan, now, self._admit)
+        names = self._look(scan, now)
         await self._learn_tracked(names, now)
         for name in names:
             act = self._copy if name in self._tracked else self._take
@@ -118,7 +117,7 @@ class Intake:
         with faults.step("inbox.hang"):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-        return self._acceptance.accept(name, text, source=file.name, now=now, ignored=ignored)
+        return self._acceptance.accept(Dropped(name, text, file.name, now, ignored), now)
 
     def refused(self) -> list[str]:
         """Return the notes about files that are still in rejected/."""
@@ -139,9 +138,9 @@ class Intake:
             if now - since >= timedelta(hours=1):
                 del self._still[seen]
 
-    def _look(self, scan: Scan) -> list[str]:
-        """Return the sorted names in the inbox that may be task files; warn about others."""
-        names = []
+    def _look(self, scan: Scan, now: datetime) -> list[str]:
+        """Return the names in the inbox that may be task files, by arrival; warn about others."""
+        found = []
         for path in sorted(self._inbox.iterdir()):
             if PASSED_OVER.fullmatch(path.name):
                 continue
@@ -155,8 +154,8 @@ class Intake:
                     f"factoryd does not take {where}: the name of a task file ends in .md"
                 )
             else:
-                names.append(path.name)
-        return names
+                found.append(path)
+        return [path.name for path in _by_arrival(found, dropped.arrival, now)]
 
     def _try(
         self,
@@ -225,7 +224,7 @@ class Intake:
         # Move the file before writing the record: after a crash between the two, the next scan
         # finds the file. Read it only after the move, and only if no process writes to it then. So
         # the text is always complete.
-        moved = self._folder / f"{secrets.token_hex(8)}-{path.name}"
+        moved = self._folder / dropped.intake_name(path, now)
         # Only the daemon that owns the store can begin a transaction.
         with self._store.transaction(), faults.step("inbox.take"):
             path.rename(moved)
@@ -282,7 +281,8 @@ class Intake:
                 raise TaskFileError(reason, form="letters and digits")
             if not self._store.select(Spec, source=path.name):
                 text = task_file.decode(dropped.read(path))
-                unit = self._acceptance.accept(name, text, source=path.name, now=now)
+                file = Dropped(name, text, path.name, dropped.arrival_of_taken(path, now))
+                unit = self._acceptance.accept(file, now)
                 scan.accepted.append(unit)
         except TaskFileError as error:
             self._reject(path, name, error, now)
@@ -328,6 +328,17 @@ def _cut(name: str) -> str:
     suffix = Path(name).suffix
     stem = os.fsencode(name)[: NAME_BYTES - len(os.fsencode(suffix))]
     return stem.decode(errors="ignore") + suffix
+
+
+def _by_arrival(
+    paths: Iterable[Path], arrival: Callable[[Path, datetime], datetime], now: datetime
+) -> list[Path]:
+    """Return the files that still exist, first those that were dropped first."""
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found.append((arrival(path, now), path))
+    return [path for _, path in sorted(found)]
 
 
 def _where(path: Path) -> str:

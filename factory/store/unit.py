@@ -97,7 +97,7 @@ class Unit:
     title: str
     state: UnitState
     since: datetime  # when the unit entered this state
-    accepted: datetime
+    accepted: datetime  # when its task file was dropped
     priority: int = 2  # 0 now … 4 whenever
     needs: tuple[str, ...] = ()  # for a unit that was split, its parts
     scope: tuple[str, ...] = ()

@@ -207,7 +207,7 @@ class Unit(OpenUnit):
     """The version of this format."""
 
     accepted: Time
-    """When factoryd accepted the unit's task file."""
+    """When the unit's task file was dropped."""
 
     needs: Sequence[str]
     """The units that must land first. For a unit that was split: its parts."""

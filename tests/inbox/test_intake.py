@@ -195,6 +195,64 @@ async def test_git_is_asked_only_when_something_was_dropped(floor: Floor) -> Non
     assert (at_start, floor.asked) == (1, 2)
 
 
+# The order and the time of the drop
+
+
+def drop_after(floor: Floor, earlier: Path, name: str) -> Path:
+    """Drop a file as soon as the system's clock gives it a later time than the earlier one."""
+    while (path := floor.drop(name)).lstat().st_ctime_ns <= earlier.lstat().st_ctime_ns:
+        pass
+    return path
+
+
+async def test_files_are_taken_in_the_order_in_which_they_were_dropped(floor: Floor) -> None:
+    first = floor.drop("z.md")
+    second = drop_after(floor, first, "a.md")
+    drop_after(floor, second, "m.md")
+
+    scan = await floor.scan(after=10**9)
+
+    assert scan.accepted == ["z", "a", "m"]
+    ages = [floor.unit(name).accepted for name in ("z", "a", "m")]
+    assert ages == sorted(set(ages))
+
+
+async def test_files_of_one_moment_are_taken_by_name(floor: Floor) -> None:
+    floor.drop("b.md")
+    floor.drop("a.md")
+
+    scan = await floor.scan()  # at a time before both were dropped, as after a change of the clock
+
+    assert scan.accepted == ["a", "b"]
+    assert {floor.unit(name).accepted for name in ("a", "b")} == {NOW}
+
+
+async def test_an_old_file_that_was_moved_into_the_inbox_is_as_old_as_the_move(
+    floor: Floor,
+) -> None:
+    path = floor.drop("a.md")
+    os.utime(path, (0, 0))
+    moved = path.lstat().st_ctime_ns // 1000
+    floor.now = datetime.now(UTC) + timedelta(days=2)
+
+    await floor.scan()
+
+    assert floor.unit("a").accepted == datetime.fromtimestamp(0, UTC) + timedelta(
+        microseconds=moved
+    )
+
+
+async def test_killed_while_accepting_the_unit_keeps_the_time_of_the_drop(floor: Floor) -> None:
+    await floor.scan()
+    floor.drop("a.md")
+
+    killed(floor.root, "before")  # its clock says NOW
+    floor.restart()
+    await floor.scan(after=3600)
+
+    assert floor.unit("a").accepted == NOW
+
+
 # Half-written and slowly written files
 
 
