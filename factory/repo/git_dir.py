@@ -36,6 +36,8 @@ _QUIET = (
     "i18n.logOutputEncoding=UTF-8",
     "i18n.commitEncoding=UTF-8",
 )
+# variables with which git reads neither the system's nor the user's configuration
+UNCONFIGURED: Mapping[str, str] = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 # the shell waits for a line on its stdin before it becomes git
 _WHEN_TOLD = ("/bin/sh", "-c", 'read -r go && exec "$@"', "sh")
 
@@ -50,17 +52,15 @@ def clean_environment(source: Mapping[str, str]) -> dict[str, str]:
 class GitDir:
     """One git dir, used through plumbing commands.
 
-    `own`: the factory's git dir (git reads neither the system's nor the user's configuration,
-    unless `configured`); otherwise the user's git dir with the user's configuration. If a signal
-    ended a command on the factory's git dir, the command is run again, because all such commands
-    can be repeated. With `work_tree`, `index` is required too: the daemon never uses an index that
-    an agent can write.
+    `own`: the factory's git dir (git reads neither the system's nor the user's configuration);
+    otherwise the user's git dir with the user's configuration. If a signal ended a command on the
+    factory's git dir, the command is run again, because all such commands can be repeated. With
+    `work_tree`, `index` is required too: the daemon never uses an index that an agent can write.
     """
 
     git_dir: Path
     own: bool
     environ: Mapping[str, str]
-    configured: bool = False  # to read the user's safe.directory
     work_tree: Path | None = None
     index: Path | None = None
     config: tuple[str, ...] = ()  # more `name=value` settings for each command
@@ -220,8 +220,7 @@ class GitDir:
         env = clean_environment(self.environ) | {"GIT_DIR": str(self.git_dir)}
         if self.own:
             env[MARKER] = str(self.git_dir)  # `seize` recognizes the command by this variable
-        if self.own and not self.configured:
-            env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+            env |= UNCONFIGURED
         if self.work_tree:
             env["GIT_WORK_TREE"] = str(self.work_tree)
         if self.index:

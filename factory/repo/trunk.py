@@ -24,6 +24,7 @@ from factory.repo.branch import FSYNC, Branch
 from factory.repo.checkout import checkouts
 from factory.repo.examine import Repository
 from factory.repo.git import Git, Person
+from factory.repo.git_dir import UNCONFIGURED
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
 from factory.repo.move import GIT_S, Move
 
@@ -34,8 +35,9 @@ UNPACKED_MOST = 100  # most objects that git writes one by one instead of as a p
 FETCH_S = 600.0
 # time limit in seconds for the first fetch: it copies everything in the user's repository
 CLONE_S = 3600.0
+TRUSTED = "safe.directory=*"  # `examine` has checked that the user trusts the repository
 # Also fetches the refs that the user hides from others.
-_SERVED = ("--upload-pack", "git -c uploadpack.hideRefs=!refs upload-pack")
+_SERVED = ("--upload-pack", f"git -c {TRUSTED} -c uploadpack.hideRefs=!refs upload-pack")
 _CLONE = ("clone", "--bare", "--single-branch", "--no-reject-shallow", "--template=", "-q")
 _FETCH = (
     "-c",
@@ -90,18 +92,17 @@ async def make(repository: Repository, path: Path, environ: Mapping[str, str]) -
 async def _clone(repository: Repository, path: Path, environ: Mapping[str, str]) -> None:
     fresh = path.with_name(f"{path.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)  # a start that was killed left this folder
-    # This command uses the user's configuration because of safe.directory. The clone itself keeps
-    # no part of that configuration.
+    # Not `own`: git removes a clone that a signal ended, so the same command must not run again.
     clone = Git(
         git_dir=fresh,
         own=False,
-        config=FSYNC,
+        config=(*FSYNC, TRUSTED),
         environ=environ,
     )
     await clone.run(
         *(*_CLONE, "--branch", repository.branch),
         *(*_SERVED, "--", str(repository.common_dir), str(fresh)),
-        env={"GIT_DEFAULT_REF_FORMAT": "files"},
+        env={"GIT_DEFAULT_REF_FORMAT": "files", **UNCONFIGURED},
         seconds=CLONE_S,
     )
     fresh.rename(path)
@@ -244,11 +245,9 @@ class Trunk(Branch):
 
     @faults.during("trunk.fetch")
     async def _fetch(self) -> None:
-        # For these arguments, only safe.directory in the user's configuration matters.
-        user = replace(self.own, configured=True)
         source = ("--", str(self.common_dir))
         specs = (f"+{self.ref}:{self.ref}", "+refs/tags/*:refs/tags/*")
-        await user.run(*_FETCH, *_SERVED, *source, *specs, seconds=FETCH_S)
+        await self.own.run(*_FETCH, *_SERVED, *source, *specs, seconds=FETCH_S)
 
     @faults.during("landing.send")
     async def _send(self, commit: str, have: str) -> None:

@@ -3,7 +3,9 @@
 What else is tried: commits, rebases, switches, locks and kills in test_trunk.py, what is refused in test_git.py.
 """
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +157,53 @@ async def test_whatever_they_configured_units_land_and_no_program_of_theirs_runs
     assert plainly(world.repo, "status", "--porcelain", "--no-renames").strip() == ""
     assert not (tmp_path / "trap").exists()
     assert (world.repo / ".git/config").read_bytes() == before
+
+
+EVERYWHERE: dict[str, dict[str, str]] = {
+    "no protocol for files": {"protocol.file.allow": "never"},
+    "no protocol at all": {"protocol.allow": "never"},
+    "other addresses": {
+        "url.https://mirror.invalid/.insteadOf": "{repo}",
+        "url.git@host.invalid:.pushInsteadOf": "/",
+        "url.https://other.invalid/.insteadOf": "/",
+    },
+    "checks on transfer": {"transfer.fsckObjects": "true", "fetch.fsck.badTimezone": "error"},
+    "another name for the remote": {"clone.defaultRemoteName": "upstream"},
+}
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+async def test_whatever_they_configured_for_all_repositories_the_factory_clones_fetches_and_lands(
+    tmp_path: Path, name: str
+) -> None:
+    repo = make_repo(tmp_path / "r", BEFORE)
+    for key, value in EVERYWHERE[name].items():
+        file = str(tmp_path / "home" / ".gitconfig")
+        (tmp_path / "home").mkdir(exist_ok=True)
+        git(repo, "config", "--file", file, key, value.format(repo=repo))
+
+    world = await begin(repo)
+    theirs = commit(repo, {"theirs": "new\n"})
+
+    assert await world.trunk.refresh() == theirs
+    to = await world.candidate()
+    assert await world.land(to) == Landed(to)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository away")
+async def test_a_repository_of_somebody_else_that_they_trust_is_cloned_and_fetched(
+    tmp_path: Path,
+) -> None:
+    repo = make_repo(tmp_path / "r", BEFORE)
+    file = tmp_path / "home" / ".gitconfig"
+    file.parent.mkdir()
+    git(repo, "config", "--file", str(file), "safe.directory", str(repo))
+    theirs = commit(repo, {"theirs": "new\n"})
+    subprocess.run(["chown", "-R", "1234", repo], check=True)
+
+    world = await begin(repo)
+
+    assert await world.trunk.refresh() == theirs
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
