@@ -8,9 +8,9 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from factory.attempt.hook_records import HookRecords
 from factory.attempt.launch import Launch
@@ -37,6 +37,7 @@ from factory.judging.judge import Judge
 from factory.judging.machine import Machine
 from factory.judging.rulings import Rulings
 from factory.judging.trunk_judge import TrunkJudge
+from factory.people import repairs
 from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
@@ -139,7 +140,7 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
     workspaces = _workspaces(state, own, trunk, repository)
     escalations = Escalations(
         store=store,
-        repair=lambda title, body, at: hang_repair(intake, title, body, at),
+        repair=lambda title, body, at: hang_repair(intake, store, title, body, at),
         next_card=HighWater(where.high_water).next_card,
     )
     rulings = Rulings(store=store, own=own, shipped=read_shipped())
@@ -302,11 +303,13 @@ def agents_now(judge: Judge, state: DaemonState) -> Agents:
     )
 
 
-def hang_repair(intake: Intake, title: str, body: str, at: Any) -> str:
-    """Make a unit of priority 0 with the evidence as its task."""
+def hang_repair(intake: Intake, store: Store, title: str, body: str, at: datetime) -> str:
+    """Make a unit of priority 0 with the evidence as its task, until trunk is green again."""
     fence = "~" * 8
     named = json.dumps(title[:200], ensure_ascii=False)  # YAML has no surrogate pairs
     task = (
         f"---\ntitle: {named}\npriority: 0\n---\nMake it green again.\n\n{fence}\n{body}\n{fence}\n"
     )
-    return intake.hang("repair-trunk.md", task, now=at)
+    unit = intake.hang("repair-trunk.md", task, now=at)
+    repairs.note(store, unit, now=at)
+    return unit

@@ -59,7 +59,9 @@ async def test_trunk_is_the_branch_that_units_landed_on_whatever_is_checked_out_
 
 
 async def test_a_repair_unit_is_hung_whatever_the_names_in_its_title(scene: Scene) -> None:
-    name = hang_repair(scene.floor.intake, 'Repair "\N{ROCKET}": it\\s red', "--- a\n~~~ b\n", at())
+    name = hang_repair(
+        scene.floor.intake, scene.store, 'Repair "\N{ROCKET}": it\\s red', "--- a\n~~~ b\n", at()
+    )
 
     assert scene.unit(name).title == 'Repair "\N{ROCKET}": it\\s red'
     assert scene.unit(name).priority == 0

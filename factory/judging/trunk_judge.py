@@ -15,7 +15,7 @@ from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.judging.rewrites import check_form, told
 from factory.judging.ruled import Ruled
 from factory.people import cards as words
-from factory.people import line_cards
+from factory.people import line_cards, repairs
 from factory.people.answers import Answers, answers
 from factory.people.causes import TRUNK_RED, Ask, Unjudged, parse
 from factory.people.escalations import Escalations
@@ -230,7 +230,9 @@ class TrunkJudge:
             self._escalations.raise_card(self.card(ruled), now=at)
             self._tell("red")
         else:
+            why = f"{self.judge.branch} is green again, so no repair is needed"
             self._escalations.close(TRUNK_RED, now=at, why=f"{self.judge.branch} is green")
+            repairs.end(self._store, self._escalations, now=at, why=why)
             # Do not do this after each landing, because a workspace's setup may still fail and
             # needs its card.
             if anew:

@@ -446,3 +446,23 @@ async def test_what_was_judged_of_trunk_and_could_not_be_written_down_is_told_by
     await scene.trunk_judge.look(tip, scene.group)
 
     assert told(scene) == "green"
+
+
+# ── repair units ──
+
+
+async def test_a_repair_unit_ends_when_somebody_else_makes_trunk_green(scene: Scene) -> None:
+    scene.commit({"two.txt": "BROKEN\n"})
+    await looked(scene)
+    scene.floor.escalations.answer("E1", "1", now=at())
+    assert (scene.state_of("repair-trunk"), scene.cards()) == ("ready", [CardKind.TRUNK_RED])
+    scene.commit({"two.txt": "fine\n"})
+
+    await looked(scene)
+
+    unit = scene.unit("repair-trunk")
+    assert (unit.state, unit.why) == (
+        UnitState.CANCELLED,
+        "main is green again, so no repair is needed",
+    )
+    assert scene.cards() == []
