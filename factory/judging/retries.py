@@ -21,7 +21,8 @@ from factory.store.records import Fact
 LONGEST_S = 300.0
 EVIDENCE = 4000  # characters of a traceback that are kept
 BREAKS = 3  # after so many failures in a row, a card asks a person about the step
-_BENCH = re.compile(r"/benches/b\d+/")
+_BENCH = re.compile(r"/benches/b\d+")
+_OBJECT = re.compile(r"\b[0-9a-f]{40,64}\b")
 
 
 @dataclass(slots=True)
@@ -116,11 +117,14 @@ class KeptRetries(Retries):
 
 
 def sentence_of(error: Exception) -> str:
-    """Return the error as a sentence, without words that differ between benches."""
+    """Return the error as a sentence, without words that differ between benches and commits.
+
+    So one cause has one card, whichever unit and bench it stops.
+    """
     error = first_of(error)
     first = next(iter(str(error).splitlines()), "")
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    return _BENCH.sub("/benches/…/", said)
+    return _OBJECT.sub("…", _BENCH.sub("/benches/…", said))
 
 
 def trace_of(error: Exception) -> str:

@@ -16,6 +16,7 @@ from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
 from factory.inference.rules import Rules
 from factory.judging.guards import AGENTS, GATES
+from factory.judging.retries import sentence_of, trace_of
 from factory.people import cards as words
 from factory.queue.candidate import Candidate
 from factory.queue.change import facts_of
@@ -72,6 +73,20 @@ class Candidates:
     def forget_rehearsals(self) -> None:
         """Forget all rehearsals, because trunk moved."""
         self._rehearsals.clear()
+
+    async def forget_missing(self) -> None:
+        """Forget rehearsals whose commits somebody removed from the factory repository.
+
+        No ref holds a rehearsed commit, so `git gc` by hand removes it.
+        """
+        made = set[str]()
+        for rehearsed in self._rehearsals.values():
+            if isinstance(rehearsed, Rehearsed):
+                made.add(rehearsed.commit)
+        missing = await self._trunk.own.missing(made)
+        for key, rehearsed in list(self._rehearsals.items()):
+            if isinstance(rehearsed, Rehearsed) and rehearsed.commit in missing:
+                del self._rehearsals[key]
 
     def spec(self, unit: Unit) -> Spec:
         """Return what the task of a queued unit asks for; raise NoSpec if that is unknown."""
@@ -145,7 +160,12 @@ class Candidates:
                 raise  # a full disk is not a problem of this unit
             log.exception(TICK_BROKE, loop="queue", unit=unit.id)
             self.aside.pop(unit.id, None)
-            self._setbacks.later(unit, str(error), words.unreadable(unit, str(error)), at)
+            said = sentence_of(error)
+            ask = words.unjudged(unit.id, said, unit=unit, evidence=trace_of(error))
+            if isinstance(error, NoSpec):
+                ask = words.unreadable(unit, str(error))
+            self._setbacks.later(unit, str(error), ask, at)
+            await self.forget_missing()
             return None
 
     async def _admit(self, unit: Unit, before: str, after: str, tip: str, at: datetime) -> bool:

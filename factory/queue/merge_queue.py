@@ -141,8 +141,7 @@ class MergeQueue:
             landing = not await self.landings.finish_open(at)
             if not (landing and self.lander.tip) and not await self.look_at_trunk(group, at):
                 return False
-        for name in self._setbacks.count(self.lander.tip, at):
-            self._aside[name] = "its judging failed with an error: judged alone"
+        await self._note_broken(at)
         linked, apart = await self._rehearsed(at)
         self.judgings.keep({each.commit for each in (*linked, *apart)})
         await self._trunk_judge.judge.end_unwanted({each.tree for each in (*linked, *apart)})
@@ -156,6 +155,14 @@ class MergeQueue:
             if each.unit.id in moves.judge:
                 self._start(each, group)
         return not landing and await self._move_on(linked, apart, moves, group, at)
+
+    async def _note_broken(self, at: datetime) -> None:
+        """Set aside the units whose judging failed with an error."""
+        broken = list(self._setbacks.count(self.lander.tip, at))
+        for name in broken:
+            self._aside[name] = "its judging failed with an error: judged alone"
+        if broken:
+            await self._candidates.forget_missing()
 
     async def _move_on(
         self,

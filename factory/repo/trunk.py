@@ -125,11 +125,13 @@ class Trunk(Branch):
     async def refresh(self) -> str:
         """Return trunk's commit. If trunk or tags changed, fetch them into the factory repository.
 
-        Returns "" if the branch does not exist.
+        It also fetches if somebody removed or moved trunk's ref in the factory repository. Returns
+        "" if the branch does not exist.
         """
         tip = await self.tip()
         tags = self.user.tag_marks() if self.in_files else ()
-        if tip and (tip != self._seen or tags != self._tags):
+        is_known = tip == self._seen == self.own.read_ref(self.ref)
+        if tip and not (is_known and tags == self._tags):
             self._tags = tags
             await self._fetch()
             tip = await self.own.commit(self.ref)
