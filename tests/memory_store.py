@@ -1,13 +1,17 @@
 """The store without a file: what the pure parts are tested on. It passes the contract suite like the real one."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from factory.ground.errors import Fenced
 from factory.ground.times import from_stamp, stamp
+from factory.store import compaction
+from factory.store.compaction import Old
 from factory.store.journal import Event
 from factory.store.opening import OPEN
 from factory.store.records import (
@@ -73,7 +77,7 @@ class MemoryStore:
             kind: Any = KINDS[table]
             self._rows[table][key] = row, from_row(kind, row)
         entry = Entry(
-            seq=len(self._journal) + 1,
+            seq=self.last_seq() + 1,
             at=from_stamp(stamp(now)),
             event=event,
             unit=unit,
@@ -140,12 +144,40 @@ class MemoryStore:
 
     def last_seq(self) -> int:
         """The seq of the newest journal entry."""
-        return max((entry.seq for entry in self.journal()), default=0)
+        return self._journal[-1].seq if self._journal else 0
+
+    def compact(self, *, before: datetime, now: datetime) -> int:
+        """What was compacted can no longer be lost."""
+        fact = self.get(Fact, compaction.POSITION)
+        entries = list[Old]()
+        for each in self.journal(after=json.loads(fact.value) if fact else 0):
+            if each.at >= before or len(entries) == compaction.AT_ONCE:
+                break
+            entries.append(Old(each.seq, each.event, each.unit, list(each.changes)))
+        if not entries:
+            return 0
+        made = compaction.plan(entries, present=self._row, is_over=self._is_over)
+        position = Fact(name=compaction.POSITION, value=json.dumps(entries[-1].seq))
+        made.again["fact", (position.name,)] = position
+        self.write(Event.KEPT_COMPACTED, *made.again.values(), now=now, count=len(entries))
+        kept = [each for each in self._journal if each.seq not in made.dropped]
+        self._journal = [
+            replace(each, changes=tuple(made.changed.get(each.seq, each.changes))) for each in kept
+        ]
+        self._ends = [len(self._journal)]
+        return len(entries)
+
+    def _row(self, table: str, key: tuple[Scalar, ...]) -> Row | None:
+        found = self._rows[table].get(key)
+        return found[0] if found else None
+
+    def _is_over(self, unit: str) -> bool:
+        found = self.get(Unit, unit)
+        return found is not None and found.state in FINAL
 
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
-        return iter(
-            [entry for entry in self._journal[after:] if unit in ("", entry.unit)]
-        )  # the first has seq 1
+        begin = bisect_right(self._journal, after, key=lambda entry: entry.seq)
+        return iter([entry for entry in self._journal[begin:] if unit in ("", entry.unit)])
 
     def close(self) -> None:
         """Nothing to close."""

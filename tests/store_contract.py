@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from factory.ground.errors import Fenced
+from factory.store import story
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import (
@@ -31,6 +32,7 @@ from factory.store.records import (
 )
 from factory.store.spec import Spec
 from factory.store.unit import EndReason, Unit, UnitState
+from tests.finished import fill
 from tests.journal import Entry, State, entries_of, fold
 from tests.memory_store import key_of
 
@@ -355,3 +357,68 @@ class StoreContract:
         store.write(Event.UNIT_LANDED, replace(READY, state=UnitState.LANDED, landed=NOW), now=NOW)
 
         assert fold(entries_of(store)) == tables(store)
+
+    def test_compaction_keeps_the_state_the_story_and_everything_young(self, store: Store) -> None:
+        names = fill(store, 20, until=NOW)
+        young = store.write(Event.UNIT_READY, READY, now=NOW, unit=READY.id)
+        before = tables(store)
+        told = [_story(store, name) for name in names]
+        size = _size(store)
+
+        while store.compact(before=NOW, now=NOW):
+            pass
+
+        assert fold(entries_of(store)) == tables(store)
+        assert [_story(store, name) for name in names] == told
+        assert _size(store) < size / 2
+        changed = {key[0] for key, row in tables(store).items() if before.get(key) != row}
+        assert changed == {"fact", "verdict", "card", "attempt"}  # the last three: long texts
+        assert {entry.event for entry in entries_of(store, after=young)} == {Event.KEPT_COMPACTED}
+        assert store.compact(before=NOW, now=NOW) == 0
+
+    def test_compaction_again_and_again_loses_no_more(self, store: Store) -> None:
+        names = fill(store, 20, until=NOW)
+        while store.compact(before=NOW, now=NOW):
+            pass
+        before, told = tables(store), [_story(store, name) for name in names]
+        later = NOW + timedelta(days=1)
+        store.write(Event.FACT_CHANGED, Fact(name="compacted", value="0"), now=later)
+
+        while store.compact(before=later, now=later):
+            pass
+
+        assert [_story(store, name) for name in names] == told
+        position = store.get(Fact, "compacted")
+        assert position is not None
+        assert tables(store) == before | {("fact", ("compacted",)): to_row(position)}
+        assert fold(entries_of(store)) == tables(store)
+
+    def test_the_digest_of_an_open_unit_stays_whole_for_its_next_attempt(
+        self, store: Store
+    ) -> None:
+        long = replace(ATTEMPT, end=NOW, reason=EndReason.GATE_RED, digest="x" * 9000)
+        open_card = replace(CARD, evidence="x" * 9000)
+        store.write(Event.ATTEMPT_ENDED, READY, long, open_card, now=NOW, unit=READY.id)
+
+        store.compact(before=NOW + timedelta(days=1), now=NOW)
+
+        assert (store.select(Attempt), store.select(Card)) == ([long], [open_card])
+
+
+def _story(store: Store, unit: str) -> list[tuple[Any, ...]]:
+    """What a person reads about a unit in the log, and its verdicts."""
+    told = list[tuple[Any, ...]]()
+    for entry in entries_of(store, unit=unit):
+        if entry.event in (Event.HOOK_FILLED, Event.ATTEMPT_NOTED):
+            continue
+        said = []
+        for table, row in entry.changes:
+            said += [row[column] for column in story.shown(entry.event, table)]
+            if entry.event is Event.VERDICT_GIVEN:
+                said += [row["gate"], row["tree"], row["ok"], row["seconds"]]
+        told.append((entry.seq, entry.at, entry.event, dict(entry.detail), said))
+    return told
+
+
+def _size(store: Store) -> int:
+    return len(str(list(entries_of(store))))

@@ -1,7 +1,7 @@
 """The journal's events. The journal has one row per event, with the records that it changed.
 
 Invariant: applying all journal entries to an empty store gives the present state; tests/journal.py
-checks this.
+checks this. It also holds after old entries were compacted (compaction.py).
 """
 
 from enum import StrEnum
@@ -36,6 +36,7 @@ class Event(StrEnum):
     ATTEMPTS_ARCHIVED = "attempts.archived"
     WORKSPACE_ABANDONED = "workspace.abandoned"
     KEPT_PRUNED = "kept.pruned"
+    KEPT_COMPACTED = "kept.compacted"
     VERDICT_GIVEN = "verdict.given"
     LANDING_OPENED = "landing.opened"
     LANDING_CLOSED = "landing.closed"

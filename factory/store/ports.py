@@ -65,6 +65,14 @@ class Store(Protocol):
         """Return the seq of the newest journal entry; 0 if the journal is empty."""
         ...
 
+    def compact(self, *, before: datetime, now: datetime) -> int:
+        """Compact the next few journal entries older than `before`; return how many these were.
+
+        Old entries lose rows that later entries replace, and everything that nobody reads about
+        finished units. Long texts of finished work get short.
+        """
+        ...
+
     def close(self) -> None:
         """Write the log into the store's file (checkpoint), and close the store."""
         ...

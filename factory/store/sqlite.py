@@ -15,6 +15,8 @@ from typing import Any
 from factory.ground import faults
 from factory.ground.errors import Deposed, Fenced, StoreError
 from factory.ground.times import stamp
+from factory.store import compaction
+from factory.store.compaction import Old
 from factory.store.journal import Event
 from factory.store.migrations import MIGRATIONS, SPEC_SOURCE, Step
 from factory.store.opening import (
@@ -27,7 +29,20 @@ from factory.store.opening import (
     to_json,
     trusted,
 )
-from factory.store.records import HINTS, KEYS, KINDS, Fact, R, Record, from_row, kind_name, to_row
+from factory.store.records import (
+    HINTS,
+    KEYS,
+    KINDS,
+    Fact,
+    R,
+    Record,
+    Row,
+    Scalar,
+    from_row,
+    kind_name,
+    to_row,
+)
+from factory.store.unit import FINAL, Unit
 
 JOURNAL = (
     'CREATE TABLE "journal" '
@@ -46,6 +61,9 @@ INDEXES = (
 COLUMNS: Mapping[type[Record], tuple[str, ...]] = {
     kind: tuple(hints) for kind, hints in HINTS.items()
 }
+_TIMES = 'SELECT "seq", "at" FROM "journal" WHERE "seq" > ? ORDER BY "seq" LIMIT ?'
+_OLD = 'SELECT "event", "unit", "changes" FROM "journal" WHERE "seq" = ?'
+_SHORTEN = 'UPDATE "journal" SET "changes" = ? WHERE "seq" = ?'
 _FILES = ("", "-wal", "-shm")
 _HEADING = "*** in database main ***\n"  # the heading in the output of sqlite's check
 PER_CONNECTION = (
@@ -180,6 +198,45 @@ class SqliteStore:
         """Return the seq of the newest journal entry; 0 if the journal is empty."""
         ((newest,),) = self._execute('SELECT coalesce(max("seq"), 0) FROM "journal"')
         return int(newest)
+
+    def compact(self, *, before: datetime, now: datetime) -> int:
+        """Compact the next few journal entries older than `before`; return how many these were."""
+        with self.transaction():
+            entries = self._next_older(stamp(before))
+            if not entries:
+                return 0
+            made = compaction.plan(entries, present=self._row, is_over=self._is_over)
+            position = Fact(name=compaction.POSITION, value=json.dumps(entries[-1].seq))
+            made.again["fact", (position.name,)] = position
+            self.write(Event.KEPT_COMPACTED, *made.again.values(), now=now, count=len(entries))
+            for seq, changes in made.changed.items():
+                self._execute(_SHORTEN, (to_json(changes), seq))
+            for seq in made.dropped:
+                self._execute('DELETE FROM "journal" WHERE "seq" = ?', (seq,))
+        return len(entries)
+
+    def _next_older(self, before: str) -> list[Old]:
+        """Return the next entries to compact."""
+        fact = self.get(Fact, compaction.POSITION)
+        position = json.loads(fact.value) if fact else 0
+        found = []
+        # Most calls find nothing, so read the times alone before the rows.
+        for seq, at in self._execute(_TIMES, (position, compaction.AT_ONCE)):
+            if at >= before:
+                break
+            ((event, unit, changes),) = self._execute(_OLD, (seq,))
+            rows = [(table, row) for table, row in json.loads(changes)]
+            found.append(Old(seq, event, unit, rows))
+        return found
+
+    def _row(self, table: str, key: tuple[Scalar, ...]) -> Row | None:
+        kind = KINDS[table]
+        found = self._execute(f"{_select(kind)}{_where(KEYS[kind])}", key)
+        return dict(zip(COLUMNS[kind], found[0], strict=True)) if found else None
+
+    def _is_over(self, unit: str) -> bool:
+        found = self.get(Unit, unit)
+        return found is not None and found.state in FINAL
 
     def close(self) -> None:
         """Checkpoint and close the store. A second call does nothing."""

@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
-from factory.store import rows, unit_rows, views
+from factory.store import rows, story, unit_rows, views
 from factory.store.opening import PAGE
 from factory.store.states import UnitState
 from factory.store.views import Json
@@ -132,10 +132,6 @@ def _said(row: "Json") -> "Json":
     """Return facts from the changed records: why a unit moved, a card's question, an agent."""
     said = {}
     for table, changed in json.loads(row["changes"]):
-        if table == "card" and row["event"].startswith("card."):
-            said["question"] = changed["question"]
-        elif table == "unit" and row["event"].startswith("unit."):
-            said["why"] = changed["why"]
-        elif table == "attempt" and row["event"] == "attempt.started":
-            said["agent"] = changed["agent"]
+        for column in story.shown(row["event"], table):
+            said[column] = changed[column]
     return {name: value for name, value in said.items() if value}

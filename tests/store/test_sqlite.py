@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,13 @@ class StoreModel(RuleBasedStateMachine):
                 store.write(Event.UNIT_QUEUED, *outer, now=NOW)
                 if undo_outer:
                     raise Undone
+
+    @rule(younger=st.booleans())
+    def compact(self, younger: bool) -> None:
+        before = NOW + timedelta(days=1) if younger else NOW
+        done = [store.compact(before=before, now=NOW) for store in (self.model, self.real)]
+
+        assert done[0] == done[1]
 
     @rule()
     def reopen(self) -> None:
@@ -503,6 +511,7 @@ def test_a_store_that_someone_else_keeps_locked_is_said(tmp_path: Path) -> None:
 CHILD = """
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from factory.store.journal import Event
 from factory.store.sqlite import SqliteStore
