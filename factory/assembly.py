@@ -20,6 +20,7 @@ from factory.child.process import Limits
 from factory.child.sandbox import Sandbox
 from factory.dispatch.agents import Agents, find_agents
 from factory.dispatch.pool import Pool
+from factory.dispatch.standstill import Standstill
 from factory.ground import packaging
 from factory.ground.conventions import read_shipped
 from factory.ground.daemon_state import DaemonState, Stopping
@@ -81,6 +82,7 @@ class Floor:
     escalations: Escalations
     workspaces: Workspaces
     keeper: Keeper
+    standstill: Standstill
     sandbox: Sandbox
     underway: Underway
     log: Log | None = None
@@ -191,6 +193,7 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
     requests = Requests(
         store=store, state=state, escalations=escalations, outcomes=outcomes, hang=intake.hang
     )
+    standstill = Standstill(store=store, state=state, escalations=escalations, judge=judge)
     keeper = Keeper(store=store, state=state, own=own, trunk_ref=trunk.ref, workspaces=workspaces)
     return Floor(
         store=store,
@@ -211,6 +214,7 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         sandbox=sandbox,
         underway=underway,
         keeper=keeper,
+        standstill=standstill,
     )
 
 

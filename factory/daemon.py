@@ -153,6 +153,7 @@ async def _run(floor: Floor, desk: Desk, lock: Lock) -> None:
             group.start_soon(floor.queue.run, group)
             group.start_soon(floor.pool.run, group)
             group.start_soon(floor.keeper.run)
+            group.start_soon(floor.standstill.run)
             group.start_soon(_end_unclaimed, floor)
             desk.tell()  # `factoryd start` shows it
             with faults.step("pid.write"):

@@ -146,6 +146,7 @@ _PASSES = {  # the passes by the names that people see
     "pool": "Starting units",
     "prove": "Running accept commands",
     "queue": "The merge queue",
+    "standstill": "Looking for units that stand still",
 }
 
 

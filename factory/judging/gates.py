@@ -80,6 +80,19 @@ class Gates:
             return replace(judgement, answer=Answer.GREEN)
         return judgement
 
+    # ── the limits in force ──
+
+    def seconds(self, rules: Rules) -> float:
+        """Return how long the gates of these rules may take at most, with their reruns."""
+        return sum(self.verdicts.limit(gate) * self._runs(gate) for gate in rules.gates)
+
+    def proof_seconds(self, accept: Sequence[str]) -> float:
+        """Return how long accept commands may take at most."""
+        return sum(self.verdicts.limit(gate) for gate in accepting(accept))
+
+    def _runs(self, gate: Gate) -> int:
+        return 1 + self.verdicts.reruns(gate)
+
     # ── what is running ──
 
     async def end_leftovers(self) -> bool:

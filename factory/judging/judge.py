@@ -12,7 +12,7 @@ from factory.judging.case import Case
 from factory.judging.gates import Answer, Gates, Judgement
 from factory.judging.ruled import Proof, Ruled, setup_card
 from factory.judging.rulings import Rulings
-from factory.judging.setups import SetupFailed
+from factory.judging.setups import SetupFailed, setup_seconds
 from factory.people import line_cards
 from factory.repo.benches import Bench, Benches
 from factory.repo.trunk import Trunk
@@ -37,6 +37,20 @@ class Judge:
     def branch(self) -> str:
         """Trunk's name."""
         return self._trunk.branch
+
+    def seconds(self) -> float:
+        """Return how long a judging may take at most, by the limits in force, without its setup."""
+        ruling = self.rulings.current
+        return self._gates.seconds(ruling.rules) if ruling else 0
+
+    def proof_seconds(self, accept: Sequence[str]) -> float:
+        """Return how long accept commands may take at most, by the limits in force."""
+        return self._gates.proof_seconds(accept)
+
+    def setup_seconds(self) -> float:
+        """Return how long the setup of trunk may take at most."""
+        ruling = self.rulings.current
+        return setup_seconds(ruling.rules.setup) if ruling else 0
 
     async def judge(
         self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()

@@ -233,6 +233,11 @@ class Building:
         return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
 
 
+def setup_seconds(setup: Setup) -> float:
+    """Return how long a setup may take at most."""
+    return SETUP_SECONDS * (len(setup.commands) + bool(setup.script))
+
+
 def _strip(place: Place, setup: Setup) -> None:
     """Remove the environment, and everything that setup built in the tree."""
     clear(place, setup)

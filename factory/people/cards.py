@@ -4,10 +4,12 @@ A choice is (label, effect, action); the first choice is the recommended one. ef
 what an action does to the unit; line_cards.py has the cards about the line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from factory.ground.reserved import NO_AGENT
 from factory.ground.sentences import shown
+from factory.ground.times import clock
 from factory.people.actions import (
     Afresh,
     Answer,
@@ -22,7 +24,7 @@ from factory.people.actions import (
     Unneed,
     Wait,
 )
-from factory.people.causes import Ask, Choice, cause
+from factory.people.causes import Ask, Cause, Choice, cause
 from factory.people.causes import landing_unknown as unknown_landing
 from factory.store.records import CardKind
 from factory.store.unit import Unit
@@ -334,6 +336,36 @@ def unjudged(what: str, said: str, *, unit: Unit | None = None, evidence: str = 
         choices = [RECHECK, CANCEL_ALL]
     about = cause("unjudged", said[:200])
     return Ask(CardKind.CRASH_LOOP, about, asks, choices, evidence or said, ".factory/daemon.log")
+
+
+def stuck(
+    unit: Unit, about: Cause, *, since: datetime, limits: Mapping[str, float], told: str
+) -> Ask:
+    """Return the card for a unit that factoryd itself should have moved within these limits."""
+    minutes = round(sum(limits.values()) / 60)
+    asks = (
+        f"{unit.id} is {unit.state}, and nothing about it has moved since {clock(since)}. "
+        f"Its limits allow {minutes} min. What now?"
+    )
+    parts = [f"{name}: {seconds / 60:.0f} min" for name, seconds in limits.items()]
+    mine = (
+        "I look into it",
+        "e.g. factoryd restart, which keeps all work; the card closes when the unit moves",
+        Wait(),
+    )
+    evidence = "\n".join(["The limits in force:", *parts, "", told])
+    where = f"factory why {unit.id}; .factory/daemon.log"
+    return Ask(CardKind.STUCK, about, asks, [mine, CANCEL_ALL], evidence.rstrip(), where)
+
+
+def need_missing(unit: Unit, about: Cause, said: str, needs: Sequence[str]) -> Ask:
+    """Return the card for a unit that needs units that do not exist; `said`: what it waits for."""
+    end = "" if said.endswith("?") else "."
+    asks = f"{unit.id} cannot start: it {said}{end} What now?"
+    add = ("I add it", "the unit continues when the unit that it needs has landed", Wait())
+    without = ("Continue without it", "the unit no longer waits for what does not exist", Unneed())
+    where = f"factory why {unit.id}"
+    return Ask(CardKind.STUCK, about, asks, [add, without, CANCEL], "\n".join(needs), where)
 
 
 def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:

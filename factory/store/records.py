@@ -101,6 +101,7 @@ class CardKind(StrEnum):
     DISK = "disk"
     CONFIG = "config"
     CRASH_LOOP = "crash_loop"
+    STUCK = "stuck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,16 @@ ASKS: dict[str, tuple[Ask, CardKind, list[str]]] = {
         CardKind.CRASH_LOOP,
         ["recheck", "afresh", "cancel"],
     ),
+    "stuck": (
+        words.stuck(a_unit(), cause("stuck", "queue"), since=NOW, limits={"gates": 60}, told="E"),
+        CardKind.STUCK,
+        ["wait", "cancel"],
+    ),
+    "need missing": (
+        words.need_missing(a_unit(), cause("stuck", "fix"), "needs a", ["a"]),
+        CardKind.STUCK,
+        ["wait", "unneed", "cancel"],
+    ),
     "limited": (
         line_cards.runtime_limited("claude", "529", evidence="E"),
         CardKind.RUNTIME,
@@ -221,6 +231,8 @@ SHARED = [
     "config",
     "accept",
     "need",
+    "stuck",
+    "need missing",
 ]
 
 
