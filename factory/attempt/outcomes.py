@@ -181,6 +181,11 @@ class Outcomes:
             self._store.write(Event.UNIT_WAITING, waits, now=at, unit=unit.id, card=card.id)
         self._state.wake_all()
 
+    def warn(self, unit: Unit, ask: Ask, at: datetime) -> None:
+        """Raise a card about a queued unit that factoryd continues to try."""
+        if self._unit(unit.id).state is UnitState.QUEUED:
+            self._escalations.raise_card(ask, now=at, unit=unit)
+
     def note(self, unit: Unit, why: str, at: datetime) -> None:
         """Record a new sentence about why the unit is in its state."""
         fresh = self._unit(unit.id)

@@ -83,6 +83,11 @@ class Setup:
         return self.kind not in ("none", "script")
 
     @property
+    def reads_tree(self) -> bool:
+        """Whether setup may read more files of the tree than `inputs`."""
+        return bool(self.script or self.rebuild or self.builds)
+
+    @property
     def dependencies(self) -> tuple[str, ...]:
         """The folders of dependencies in the tree. They are reused while `inputs` are unchanged."""
         found: list[str] = []

@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
 
+from factory.child.killed import killed_by
 from factory.ground.disk import lacking
 from factory.ground.settings import GateLimits
 from factory.inference.rules import Gate, Rules
@@ -20,8 +21,8 @@ from factory.judging.batches import Batches
 from factory.judging.case import Case, accepting
 from factory.judging.course import Course
 from factory.judging.environments import Environments
-from factory.judging.setups import SetupFailed, unconfined
-from factory.judging.standing import Ready
+from factory.judging.setups import SetupFailed, Suspect, killed, unconfined
+from factory.judging.standing import Asked, Ready
 from factory.judging.trials import Trial
 from factory.judging.verdicts import Verdicts, key_of
 from factory.repo.benches import Bench
@@ -66,11 +67,13 @@ class Gates:
         self._underway = environments.commands.underway
         self._batches = Batches(environments.commands, self.verdicts)
 
-    async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
-        """Run `accept`, then the gates, group by group; stop after a group with a red gate."""
+    async def judge(
+        self, case: Case, *, accept: Sequence[str] = (), stop: bool = True
+    ) -> Judgement:
+        """Run `accept`, then the gates, group by group; `stop` after a group with a red gate."""
         if not case.rules.gates:
             return Judgement(answer=Answer.NO_GATE)
-        return await self._judge(case, _all_gates(case.rules, accept), stop=True)
+        return await self._judge(case, _all_gates(case.rules, accept), stop=stop)
 
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
         """Run `accept` commands on a tree where all of them should fail; RED if all do."""
@@ -146,7 +149,7 @@ class Gates:
             f"e.g. {changed[0]}. Gates that pass afterwards prove nothing. "
             "Make such changes in conventions/workspace/setup.sh."
         )
-        failed = SetupFailed(sentence=sentence, log=last.log)
+        failed = SetupFailed(sentence=sentence, log=last.log, suspect=Suspect.UNIT)
         return replace(judgement, answer=Answer.SETUP, failed=failed)
 
     async def _try(
@@ -157,10 +160,10 @@ class Gates:
         with self._underway.until_over(case.place.folder):
             course = await adoption.course()
             if isinstance(course, SetupFailed):
-                return Judgement(answer=Answer.SETUP, failed=course), []
+                return _unprepared(course), []
             prepared = await self._prepared(case)
             if isinstance(prepared, SetupFailed):
-                return Judgement(answer=Answer.SETUP, failed=prepared), []
+                return _unprepared(prepared), []
             ready, clean = prepared
             course = self._begun(case, adoption.about, course)
             return await self._go_through(case, gates, ready, course, clean=clean, stop=stop)
@@ -237,7 +240,7 @@ class Gates:
             await case.lay_out(ready)
         over = await case.changed()
         if over:
-            return SetupFailed(sentence=rewrites.built_over(over))
+            return SetupFailed(sentence=rewrites.built_over(over), suspect=Suspect.UNIT)
         return ready, True
 
     async def _make_environment(self, case: Case) -> Ready | SetupFailed:
@@ -255,13 +258,38 @@ class Gates:
         asked = await environments.asked(case.place, setup)
         if await environments.lacks_only_its_build(case.place, setup, asked):
             return
-        await case.bench.show(case.trunk, keeps=setup.dependencies)
-        by_trunk = case.by_trunk.place
-        asked_by_trunk = await environments.asked(by_trunk, setup)
+        asked_by_trunk = await self._asked_by_trunk(case)
         if asked_by_trunk.dependencies == asked.dependencies:
             # A failure here is ignored: it occurs again when the case's own environment is made.
-            await environments.ready(by_trunk, setup)
+            await environments.ready(case.by_trunk.place, setup)
         await case.bench.show(case.commit, keeps=setup.dependencies)
+
+    async def _asked_by_trunk(self, case: Case) -> Asked:
+        """Show trunk's tree, and return what its environment is made from."""
+        setup = case.rules.setup
+        await case.bench.show(case.trunk, keeps=setup.dependencies)
+        return await self._environments.asked(case.by_trunk.place, setup)
+
+    # ── after a setup failed ──
+
+    async def may_have_broken_setup(self, case: Case) -> bool:
+        """Whether the tree has changed what setup reads, and trunk's setup works on this bench.
+
+        Trunk's setup runs now and as the tree's did: with a copy of the same dependencies, or
+        without any. So it needs the network if the tree's setup needs the network.
+        """
+        environments, setup = self._environments, case.rules.setup
+        await case.bench.show(case.commit, keeps=setup.dependencies)
+        asked = await environments.asked(case.place, setup)
+        by_trunk = await self._asked_by_trunk(case)
+        is_same_build = by_trunk.build == asked.build or not setup.reads_tree
+        if by_trunk.dependencies != asked.dependencies:
+            made = await environments.building(case.by_trunk.place, setup).build_afresh(by_trunk)
+            return isinstance(made, Ready)
+        if is_same_build:
+            return False
+        made = await environments.ready(case.by_trunk.place, setup)
+        return isinstance(made, Ready)
 
 
 def _all_gates(rules: Rules, accept: Sequence[str]) -> tuple[Gate, ...]:
@@ -277,6 +305,13 @@ def _groups(gates: Sequence[Gate]) -> Iterator[list[Gate]]:
 
 def _are_green(verdicts: Sequence[Verdict]) -> bool:
     return all(verdict.ok for verdict in verdicts)
+
+
+def _unprepared(failed: SetupFailed) -> Judgement:
+    """Return the judgement if there is no environment; a killed setup may run again."""
+    is_killed = failed.suspect is Suspect.MACHINE and not failed.unconfined
+    answer = Answer.UNSETTLED if is_killed else Answer.SETUP
+    return Judgement(answer=answer, failed=failed)
 
 
 def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
@@ -296,8 +331,21 @@ def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
         # If the disk is full, a red gate says nothing about the tree.
         is_disk_full = not trial.last.ok and lacking([trial.last.log.parent])
         if is_disk_full or trial.interrupted:
-            return Judgement(answer=Answer.UNSETTLED)
+            return Judgement(answer=Answer.UNSETTLED, failed=_killed(trial))
     return None
+
+
+def _killed(trial: Trial) -> SetupFailed | None:
+    """Return a sentence about a gate that somebody else killed; None if it ended differently."""
+    ran = trial.last
+    if not killed_by(ran.exit):
+        return None
+    return SetupFailed(
+        sentence=f"Gate {trial.gate.name} {killed(ran)}.",
+        tail=ran.tail,
+        log=ran.where,
+        suspect=Suspect.MACHINE,
+    )
 
 
 def _abandon_stuck(case: Case, trials: Sequence[Trial]) -> None:

@@ -10,9 +10,9 @@ from functools import partial
 from factory.inference.rules import Rules
 from factory.judging.case import Case
 from factory.judging.gates import Answer, Gates, Judgement
-from factory.judging.ruled import Proof, Ruled, setup_card
+from factory.judging.ruled import Proof, Ruled, not_set_up, setup_card
 from factory.judging.rulings import Rulings
-from factory.judging.setups import SetupFailed, setup_seconds
+from factory.judging.setups import SetupFailed, Suspect, setup_seconds
 from factory.people import line_cards
 from factory.repo.benches import Bench, Benches
 from factory.repo.trunk import Trunk
@@ -20,6 +20,7 @@ from factory.repo.underway import Fit
 from factory.store.records import CardKind, Verdict
 from factory.store.unit import Unit
 
+Ask = Callable[[], Awaitable[Judgement]]
 OnBench = Callable[..., Case]  # makes the case as soon as there is a bench
 TRIES = 3  # how often factoryd judges if gates are interrupted
 
@@ -69,10 +70,39 @@ class Judge:
                 before = await _asked(partial(self._gates.prove, below(bench=bench), accept))
                 if before.answer is not Answer.RED:
                     return _unproven(before)
-            judgement = await _asked(partial(self._gates.judge, case, accept=accept))
+            ask = partial(self._gates.judge, case, accept=accept, stop=_may_stop(unit))
+            judgement = await _asked(ask)
+            if judgement.answer is Answer.SETUP and unit and not case.stacked:
+                judgement = await self._cleared(case, judgement, ask)
             if judgement.answer is Answer.NO_GATE:
                 return await self._ungated(case, accept, unit)
             return _ruled(judgement)
+
+    async def _cleared(self, case: Case, judgement: Judgement, ask: Ask) -> Judgement:
+        """Return the judgement of a unit directly on trunk, after its setup failed.
+
+        The unit is to blame only if trunk's setup works here now, and its own fails again after it.
+        """
+        assert judgement.failed is not None, "the setup did not fail"
+        if judgement.failed.suspect is not Suspect.UNKNOWN:
+            return judgement
+        if not await self._gates.may_have_broken_setup(case):
+            return judgement
+        again = await _asked(ask)
+        if again.failed is None or again.failed.suspect is not Suspect.UNKNOWN:
+            return again
+        return replace(again, failed=replace(again.failed, suspect=Suspect.UNIT))
+
+    async def judge_in(self, gates: Collection[str]) -> Ruled:
+        """Judge trunk's commit by these of its gates only, even if some are red."""
+        tip = self.rulings.tip
+        ruling = await self.rulings.of(tip)
+        chosen = tuple(gate for gate in ruling.rules.gates if gate.name in gates)
+        rules = replace(ruling.rules, gates=chosen)
+        on, _ = await self._cases(tip, tip, rules, None, ())
+        async with self._benches.take(partial(self._fit, on, None, ())) as bench:
+            ask = partial(self._gates.judge, on(bench=bench), stop=False)
+            return _ruled(await _asked(ask))
 
     async def prove(self, accept: Sequence[str]) -> Proof:
         """Run accept commands on trunk, where all of them must fail; return the result."""
@@ -134,38 +164,59 @@ class Judge:
         if not accept:
             return Ruled(ok=True)
         proof = await _asked(partial(self._gates.prove, case, accept))
+        if proof.failed is not None:
+            return not_set_up(proof.failed)
         red = proof.red
-        setup = setup_card(proof.failed) if proof.failed else None
-        return Ruled(ok=not red and setup is None, red=red, setup=setup, not_proven=bool(red))
+        return Ruled(ok=not red, red=red, not_proven=bool(red))
 
 
-async def _asked(ask: Callable[[], Awaitable[Judgement]]) -> Judgement:
+def _may_stop(unit: Unit | None) -> bool:
+    """Whether judging may stop after a red group.
+
+    If a person lets the unit land although trunk is red, its other gates must be known too.
+    """
+    return unit is None or CardKind.TRUNK_RED not in unit.approved
+
+
+async def _asked(ask: Ask) -> Judgement:
     """Call `ask` to judge. If gates are interrupted, call it again, at most TRIES times in all."""
     for _ in range(TRIES):
         judgement = await ask()
         if judgement.answer is not Answer.UNSETTLED:
             return judgement
-    if judgement.failed:
-        return replace(judgement, answer=Answer.SETUP)
-    sentence = (
-        f"Gates were interrupted {TRIES} times in a row, by a program that they started "
-        "or from outside, so there is no verdict."
-    )
-    return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
+    return Judgement(answer=Answer.SETUP, failed=_always(judgement.failed))
+
+
+def _always(failed: SetupFailed | None) -> SetupFailed:
+    """Return why the last of TRIES judgings was interrupted; None: only that is known."""
+    if failed is None:
+        sentence = (
+            f"Gates were interrupted {TRIES} times in a row, by a program that they started "
+            "or from outside, so there is no verdict."
+        )
+        return SetupFailed(sentence=sentence, suspect=Suspect.MACHINE)
+    if failed.unconfined:
+        return failed
+    return replace(failed, sentence=f"{failed.sentence} This happened {TRIES} times in a row.")
 
 
 def _ruled(judgement: Judgement) -> Ruled:
     if judgement.failed is not None:
-        return Ruled(ok=False, setup=setup_card(judgement.failed))
+        return not_set_up(judgement.failed)
     red = judgement.red
     not_proven = any(verdict.gate.startswith("accept: ") for verdict in red)
-    return Ruled(ok=not red, red=red, not_proven=not_proven)
+    seen = frozenset(verdict.gate for verdict in judgement.verdicts)
+    return Ruled(ok=not red, red=red, not_proven=not_proven, seen=seen)
 
 
 def _unproven(before: Judgement) -> Ruled:
     """Return the result if the accept commands did not fail on the commit below."""
     if before.failed is not None:
-        return Ruled(ok=False, setup=setup_card(before.failed))
+        # The commit below has no change of the unit.
+        failed = before.failed
+        if failed.suspect is Suspect.UNIT:
+            failed = replace(failed, suspect=Suspect.MACHINE)
+        return not_set_up(failed)
     return Ruled(ok=False, passed_before=_first_passing(before.verdicts))
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from factory.ground.sentences import shown
-from factory.judging.setups import SetupFailed
+from factory.judging.setups import SetupFailed, Suspect
 from factory.people import line_cards
 from factory.people.causes import Ask
 from factory.store.records import Verdict
@@ -16,8 +16,10 @@ class Ruled:
     ok: bool
     red: tuple[Verdict, ...] = ()
     setup: Ask | None = None  # set if there is no environment, or if the rules are wrong
+    suspect: Suspect = Suspect.MACHINE  # what made `setup` fail
     passed_before: str = ""  # the accept command that passes even on the commit below
     not_proven: bool = False  # whether an accept command is red
+    seen: frozenset[str] = frozenset()  # the gates that have a verdict, red or green
 
     @property
     def sentence(self) -> str:
@@ -45,6 +47,11 @@ class Proof:
     commit: str
     passing: str = ""  # the first command that passes on trunk
     setup: Ask | None = None
+
+
+def not_set_up(failed: SetupFailed) -> Ruled:
+    """Return the result for a commit without an environment."""
+    return Ruled(ok=False, setup=setup_card(failed), suspect=failed.suspect)
 
 
 def setup_card(failed: SetupFailed) -> Ask:

@@ -8,11 +8,14 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from signal import Signals
 
 from anyio import to_thread
 
+from factory.child.killed import killed_by
 from factory.ground import disk, faults
 from factory.inference.rules import Setup, digest
 from factory.judging import scratch
@@ -43,6 +46,14 @@ _WHERE_INSTALLED = (
 )
 
 
+class Suspect(StrEnum):
+    """What made an environment fail."""
+
+    UNIT = "unit"  # the change in the tree
+    UNKNOWN = "unknown"  # the change, the network or the machine
+    MACHINE = "machine"  # something outside of the tree
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetupFailed:
     """Why there is no environment; `unconfined`: the sandbox does not start for any tree."""
@@ -51,6 +62,7 @@ class SetupFailed:
     tail: str = ""
     log: str = ""
     unconfined: bool = False
+    suspect: Suspect = Suspect.UNKNOWN
 
 
 class Building:
@@ -70,6 +82,10 @@ class Building:
         parts.append(self._commands.sandbox.name)
         parts += [str(place.folder), place.shows, place.candidate]  # a venv cannot be moved
         return digest("setup", *parts)
+
+    async def build_afresh(self, asked: Asked) -> Ready | SetupFailed:
+        """Build everything, even if there is a copy of the dependencies."""
+        return await self._build_all(asked)
 
     async def build(self, asked: Asked) -> Ready | SetupFailed:
         """Build on the copy of the dependencies if it can be used; otherwise build everything."""
@@ -289,7 +305,13 @@ def _sealed(
 def unconfined(ran: Ran) -> SetupFailed:
     """Return the failure for a sandbox that did not start the command; it concerns every tree."""
     sentence = f"the sandbox did not start a command: {ran.exit.detail}"
-    return SetupFailed(sentence=sentence, log=ran.where, unconfined=True)
+    return SetupFailed(sentence=sentence, log=ran.where, unconfined=True, suspect=Suspect.MACHINE)
+
+
+def killed(ran: Ran) -> str:
+    """Return how a command ended that somebody else killed."""
+    name = Signals(killed_by(ran.exit)).name
+    return f"was ended by {name}, which factoryd did not send (is there enough memory?)"
 
 
 def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
@@ -304,7 +326,8 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     if len(command) > COMMAND_SHOWN:
         command = f"{command[:COMMAND_SHOWN]}…"
     sentence = f"Setup failed: `{command}` {_ending(ran)}{detail}."
-    return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where)
+    suspect = Suspect.MACHINE if killed_by(ran.exit) else Suspect.UNKNOWN
+    return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where, suspect=suspect)
 
 
 def _ending(ran: Ran) -> str:
@@ -315,6 +338,8 @@ def _ending(ran: Ran) -> str:
             return "could not be started"
         case "overran":
             return "used too much and was ended"
+    if killed_by(ran.exit):
+        return killed(ran)
     if ran.exit.signal:
         return f"was ended by signal {ran.exit.signal}"
     return f"ended with exit code {ran.exit.code}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factory.child.killed import killed_by
 from factory.child.process import Exit
 from factory.inference.rules import Gate
 from factory.judging import rewrites
@@ -61,7 +62,9 @@ class Trial:
     def interrupted(self) -> bool:
         """Whether the last run says nothing about the tree."""
         ended = self.last.exit
-        return ended.cause in ("lost", "stopped", "unconfined") or bool(ended.left)
+        if ended.left or killed_by(ended):
+            return True
+        return ended.cause in ("lost", "stopped", "unconfined")
 
     @property
     def red(self) -> bool:

@@ -4,9 +4,12 @@ Invariant: a verdict about trunk is about the exact commit that trunk points to.
 """
 
 import json
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
+import anyio
 from anyio.abc import TaskGroup
 
 from factory.ground.daemon_state import DaemonState, now
@@ -24,6 +27,8 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Card, CardKind, Fact
 from factory.store.unit import Unit
+
+ENDED_IN_A_ROW = 2  # at most so many judgings in a row are ended because trunk has moved on
 
 
 class Breaks:
@@ -75,6 +80,14 @@ class Breaks:
                 self._escalations.close(cause, now=at, why=why)
 
 
+@dataclass(eq=False, slots=True)
+class _Run:
+    """A judging of trunk that is under way."""
+
+    tip: str
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+
 class TrunkJudge:
     """Judges trunk in the background, and records its state."""
 
@@ -90,7 +103,8 @@ class TrunkJudge:
         self._state = state
         self._escalations = escalations
         self._ruled: Ruled | None = None  # the result for the last known commit of trunk
-        self._looking = ""  # the trunk commit that is judged now
+        self._run: _Run | None = None  # at most one judging of trunk at a time
+        self._ended = 0  # judgings in a row that were ended because trunk had moved on
         # the commit and the answers at the last call of `look`
         self._looked: tuple[str, Answers | None] = ("", None)
         # None: the state is written. Otherwise: whether the state comes from a new judging.
@@ -142,7 +156,7 @@ class TrunkJudge:
     @property
     def is_judging(self) -> bool:
         """Whether trunk is being judged now."""
-        return bool(self._looking)
+        return self._run is not None
 
     # ── judging it ──
 
@@ -152,6 +166,8 @@ class TrunkJudge:
         failed = self._ruled.setup if self._ruled else None
         if self._unsettled is not None and tip == self._rulings.tip:
             self._settle(anew=self._unsettled)
+        if self._ended < ENDED_IN_A_ROW:
+            self._end_outdated(tip)
         self.breaks.count(tip)
         if not self.breaks.retries.is_due(tip):
             return
@@ -170,32 +186,66 @@ class TrunkJudge:
         self._state.pool.send()  # units may have waited until an obstacle ended
 
     def start(self, group: TaskGroup) -> None:
-        """Judge trunk in the background, unless this judging already runs or is finished."""
+        """Judge trunk in the background, unless a judging runs or trunk already has a verdict."""
         tip = self._rulings.tip
-        is_under_way = self._ruled is not None or self._looking == tip
-        if is_under_way or not self.breaks.may_judge(tip):
+        if self._ruled is None:
+            self._begin(partial(self.judge.judge, tip, parent=tip), group)
+
+    def start_further(self, gates: Collection[str], group: TaskGroup) -> None:
+        """Run these gates on trunk too: the judging of a red trunk stopped before them."""
+        if self._ruled is not None:
+            self._begin(partial(self._judge_further, self._ruled, gates), group)
+
+    def _begin(self, judge: Callable[[], Awaitable[Ruled | None]], group: TaskGroup) -> None:
+        tip = self._rulings.tip
+        if self._run is not None or not self.breaks.may_judge(tip):
             return
-        self._looking = tip
-        judging = partial(self._state.guarded, "judge trunk", self._judge_trunk, tip)
+        self._run = _Run(tip)
+        judging = partial(self._state.guarded, "judge trunk", self._judge_trunk, self._run, judge)
         group.start_soon(partial(judging, broke=partial(self._note_break, tip)))
+
+    def _end_outdated(self, tip: str) -> None:
+        """End the judging of an earlier commit, because it keeps a bench for nothing."""
+        run = self._run
+        if run is None or run.tip == tip:
+            return
+        self._run = None
+        self._ended += 1
+        run.scope.cancel()
 
     def _note_break(self, tip: str, error: Exception) -> None:
         self.breaks.note(tip, error)
         self._state.queue.send()
 
-    async def _judge_trunk(self, tip: str) -> None:
+    async def _judge_trunk(self, run: _Run, judge: Callable[[], Awaitable[Ruled | None]]) -> None:
         ruled: Ruled | None = None
         try:
-            ruled = await self.judge.judge(tip, parent=tip)
+            with run.scope:
+                ruled = await judge()
+                self._ended = 0
         finally:
-            if self._looking == tip:
-                self._looking = ""
-            if ruled is None:  # the judging failed, so the next call of `look` starts it again
-                self._looked = ("", None)
-        if tip == self._rulings.tip:
+            if self._run is run:
+                self._run = None
+                is_missing = ruled is None or run.tip != self._rulings.tip
+                if is_missing and self._ruled is None:  # so the next call of `look` starts again
+                    self._looked = ("", None)
+        if ruled is not None and run.tip == self._rulings.tip:
             self._ruled = ruled
             self._settle(anew=True)
         self._state.wake_all()
+
+    async def _judge_further(self, known: Ruled, gates: Collection[str]) -> Ruled | None:
+        """Return what is known about trunk with the verdicts of these gates.
+
+        Return None if it became invalid meanwhile: these gates alone do not make trunk green.
+        """
+        more = await self.judge.judge_in(gates)
+        if self._ruled is not known:
+            return None
+        if more.setup is not None:
+            return more
+        seen = known.seen.union(gates)
+        return replace(known, red=(*known.red, *more.red), seen=seen)
 
     async def landed(self, commit: str, ruled: Ruled | None, *, parent: str) -> None:
         """Note that trunk moved to a commit that was judged by the rules of `parent`.
@@ -210,6 +260,9 @@ class TrunkJudge:
         if ruling.rules.gates and ruling.judges_like(before):
             self._looked = (commit, answers(self._store))
             self._ruled = ruled
+            if ruled is not None:
+                self._end_outdated(commit)
+                self._ended = 0
             self._settle(anew=False)
 
     # ── recording it ──

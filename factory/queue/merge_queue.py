@@ -69,7 +69,7 @@ class MergeQueue:
             setbacks=self._setbacks,
         )
         self._aside = self._candidates.aside
-        self._blame = Blame(trunk_judge=trunk_judge, outcomes=outcomes)
+        self._blame = Blame(trunk_judge=trunk_judge, outcomes=outcomes, setbacks=self._setbacks)
         self.lander = Lander(
             state=state,
             landings=landings,

@@ -33,6 +33,17 @@ class Setbacks:
             return
         self._outcomes.note(unit, f"cannot be judged; factoryd tries again: {said}", at)
 
+    def keep_trying(self, unit: Unit, ask: Ask, at: datetime) -> None:
+        """Let the unit try again later, without end; from the third failure on, show the card.
+
+        The card closes when the unit lands or goes back, so nobody has to answer it.
+        """
+        failures = self.retries.fail(unit.id)
+        said = ask.cause.about or ask.question
+        self._outcomes.note(unit, f"cannot be judged; factoryd tries again: {said}", at)
+        if failures >= BREAKS:
+            self._outcomes.warn(unit, ask, at)
+
     def judging_broke(self, candidate: Candidate, error: Exception) -> None:
         """Note that judging failed without a verdict; the next pass acts on it."""
         self._uncounted[candidate.unit.id] = candidate, error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from factory.child import process
+from factory.child.killed import killed_by
 from factory.child.process import Child, Exit
 from factory.ground import bounded, faults
 from factory.repo.checkouts import ABANDONED, put_aside
@@ -248,7 +249,9 @@ def _token(record: Record) -> str:
 
 def says_something(ended: Exit) -> bool:
     """Whether a run that no daemon watched ended by itself, so that its result counts."""
-    return ended.cause in ("exited", "timeout", "overran") and not ended.left
+    if ended.left or killed_by(ended):
+        return False
+    return ended.cause in ("exited", "timeout", "overran")
 
 
 def is_noted(place: Path) -> bool:

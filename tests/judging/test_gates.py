@@ -21,6 +21,7 @@ from factory.judging.environments import Environments
 from factory.judging.gates import Answer, Gates, Judgement
 from factory.judging.machine import Machine
 from factory.judging.measured import time_limit
+from factory.judging.setups import Suspect
 from factory.repo.benches import Bench, Benches
 from factory.repo.git import Git
 from factory.store.journal import Event
@@ -313,6 +314,28 @@ async def test_an_interrupted_gate_is_nobody_s_verdict(court: Court) -> None:
 
     assert judgement == Judgement(answer=Answer.UNSETTLED)
     assert court.store.select(Verdict) == []
+
+
+@pytest.mark.parametrize(
+    "script", ["kill -9 $$\n", "kill $$; sleep 5\n", "sh -c 'kill -9 $$'\n", "kill -INT $$\n"]
+)
+async def test_a_gate_that_somebody_else_kills_has_no_verdict(court: Court, script: str) -> None:
+    judgement = await court.judge(only(gate(script)))
+
+    assert (judgement.answer, court.store.select(Verdict)) == (Answer.UNSETTLED, [])
+    assert judgement.failed is not None
+    assert judgement.failed.suspect is Suspect.MACHINE
+
+
+@pytest.mark.parametrize("script", ["kill -SEGV $$\n", "sh -c 'kill -ABRT $$'\n", "exit 129\n"])
+async def test_a_gate_that_crashes_by_itself_is_red(court: Court, script: str) -> None:
+    assert (await court.judge(only(gate(script)))).answer is Answer.RED
+
+
+async def test_an_accept_command_that_somebody_kills_does_not_count_as_failing_before(
+    court: Court,
+) -> None:
+    assert (await court.prove(("kill -9 $$",))).answer is Answer.UNSETTLED
 
 
 async def test_a_red_on_a_full_disk_is_nobody_s_verdict(
