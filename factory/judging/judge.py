@@ -86,7 +86,7 @@ class Judge:
         assert judgement.failed is not None, "the setup did not fail"
         if judgement.failed.suspect is not Suspect.UNKNOWN:
             return judgement
-        if not await self._gates.may_have_broken_setup(case):
+        if not await self._gates.preparation.may_be_broken(case):
             return judgement
         again = await _asked(ask)
         if again.failed is None or again.failed.suspect is not Suspect.UNKNOWN:

@@ -5,6 +5,7 @@ has succeeded. So the environment of a setup that was killed is never used.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -40,6 +41,13 @@ from factory.repo.underway import BrokenOff, Record, says_something
 
 COMMAND_SHOWN = 80  # most characters of a setup command in a sentence
 SETUP_SECONDS = 1800.0
+# What pip, uv, npm, cargo, go, git and curl print if they cannot reach a server.
+_NO_NETWORK = re.compile(
+    "could not resolve host|name resolution|no such host|dns error|network is unreachable"
+    "|no route to host|failed to establish a new connection|connection (refused|reset|timed out)"
+    "|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT",
+    re.IGNORECASE,
+)
 # The machine's Python runs this program, without loading installed packages (-S).
 _WHERE_INSTALLED = (
     "import json, site, sys; print(); print(json.dumps([sys.executable, *site.getsitepackages()]))"
@@ -51,6 +59,7 @@ class Suspect(StrEnum):
 
     UNIT = "unit"  # the change in the tree
     UNKNOWN = "unknown"  # the change, the network or the machine
+    NETWORK = "network"  # the network, as the output says
     MACHINE = "machine"  # something outside of the tree
 
 
@@ -326,8 +335,13 @@ def _failure(command: str, ran: Ran, place: Place) -> SetupFailed:
     if len(command) > COMMAND_SHOWN:
         command = f"{command[:COMMAND_SHOWN]}…"
     sentence = f"Setup failed: `{command}` {_ending(ran)}{detail}."
-    suspect = Suspect.MACHINE if killed_by(ran.exit) else Suspect.UNKNOWN
-    return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where, suspect=suspect)
+    return SetupFailed(sentence=sentence, tail=ran.tail, log=ran.where, suspect=_suspect(ran))
+
+
+def _suspect(ran: Ran) -> Suspect:
+    if killed_by(ran.exit):
+        return Suspect.MACHINE
+    return Suspect.NETWORK if _NO_NETWORK.search(ran.tail) else Suspect.UNKNOWN
 
 
 def _ending(ran: Ran) -> str:

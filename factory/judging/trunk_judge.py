@@ -14,9 +14,10 @@ from anyio.abc import TaskGroup
 
 from factory.ground.daemon_state import DaemonState, now
 from factory.judging.judge import Judge
-from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
+from factory.judging.retries import BREAKS, KeptRetries, Retries, sentence_of, trace_of
 from factory.judging.rewrites import check_form, told
 from factory.judging.ruled import Ruled
+from factory.judging.setups import Suspect
 from factory.people import cards as words
 from factory.people import line_cards, repairs
 from factory.people.answers import Answers, answers
@@ -96,6 +97,7 @@ class TrunkJudge:
     ) -> None:
         self.judge = judge
         self._rulings = judge.rulings
+        self.setups = Retries()  # setups that failed because of the network, by commit
         self.breaks = Breaks(store=store, escalations=escalations, branch=judge.branch)
         # Landed units that a rewritten trunk no longer contains; None: keep the recorded ones.
         self.missing: list[str] | None = None
@@ -171,8 +173,7 @@ class TrunkJudge:
         self.breaks.count(tip)
         if not self.breaks.retries.is_due(tip):
             return
-        # If the card is closed, a person has answered "try again".
-        again = failed is not None and self._escalations.open_card(failed.cause) is None
+        again = failed is not None and self._may_retry(failed, tip)
         if (tip, answered) == self._looked and not again:
             return
         self._looked = (tip, answered)
@@ -184,6 +185,12 @@ class TrunkJudge:
         if ruling.rules.gates:
             self.start(group)
         self._state.pool.send()  # units may have waited until an obstacle ended
+
+    def _may_retry(self, failed: Ask, tip: str) -> bool:
+        """Whether a setup that failed may run again now."""
+        if self._escalations.open_card(failed.cause) is None:  # a person answered "try again"
+            return True
+        return self.setups.failures(tip) > 0 and self.setups.is_due(tip)
 
     def start(self, group: TaskGroup) -> None:
         """Judge trunk in the background, unless a judging runs or trunk already has a verdict."""
@@ -274,6 +281,7 @@ class TrunkJudge:
         self._unsettled = anew
         if ruled is not None:
             self.breaks.close(at)
+            self._note_network(ruled)
         if ruled is None:
             self._tell("unknown")
         elif ruled.setup is not None:
@@ -292,6 +300,15 @@ class TrunkJudge:
                 self._escalations.close_kind(CardKind.SETUP, now=at, why="setup works again")
             self._tell("green")
         self._unsettled = None
+
+    def _note_network(self, ruled: Ruled) -> None:
+        """Let the setup run again later if the network made it fail."""
+        tip = self._rulings.tip
+        if ruled.suspect is Suspect.NETWORK:
+            self.setups.keep((tip,))
+            self.setups.fail(tip)
+        else:
+            self.setups.keep(())
 
     def _tell(self, state: str) -> None:
         """Write the fact about trunk if its value has changed."""

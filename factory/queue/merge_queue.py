@@ -109,6 +109,7 @@ class MergeQueue:
             self._setbacks.retries,
             self.landings.looks,
             self._trunk_judge.breaks.retries,
+            self._trunk_judge.setups,
         ):
             yield from retries.waits()
 

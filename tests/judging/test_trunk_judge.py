@@ -7,7 +7,8 @@ import anyio
 import pytest
 
 from factory.judging.ruled import Ruled
-from tests.floor import FILES, Scene, at, scene_in
+from factory.store.records import CardKind
+from tests.floor import FILES, Scene, at, scene_in, time_passes
 from tests.git_repo import git
 
 
@@ -95,3 +96,22 @@ async def test_a_landing_ends_the_judging_of_the_trunk_before_it(busy: Scene) ->
 
     assert (busy.trunk_judge.is_judging, seen(busy, "ended")) == (False, [])
     assert busy.trunk_judge.ruled(made) == Ruled(ok=True)
+
+
+async def test_a_setup_of_trunk_that_the_network_stopped_runs_again_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tmp_path / "network"
+    setup = f"test -e {network} || {{ echo 'curl: (6) Could not resolve host'; exit 6; }}\n"
+    async with scene_in(tmp_path, FILES | {"conventions/workspace/setup.sh": setup}) as scene:
+        await scene.settle()
+        await scene.queue.tick(scene.group, at())
+        assert scene.cards() == [CardKind.SETUP]
+        assert 0 < min(scene.queue._waits()) <= 2
+
+        network.touch()
+        time_passes(monkeypatch, 3)
+        await scene.settle()
+
+        assert scene.cards() == []
+        assert list(scene.queue._waits()) == []

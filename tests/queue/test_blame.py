@@ -153,7 +153,8 @@ def with_setup(folder: Path) -> dict[str, str]:
     setup = f"""\
 # inputs: deps.txt
 echo x >> {folder}/set-up
-test -e {folder}/network || {{ echo "no route to host"; exit 1; }}
+test -e {folder}/cached && test one = "$(cat deps.txt)" && exit 0
+test -e {folder}/network || {{ cat {folder}/says; exit 1; }}
 if grep wrong deps.txt; then exit 1; fi
 mkdir -p dist
 sh build.sh > dist/built
@@ -171,6 +172,7 @@ async def cold(tmp_path: Path) -> AsyncIterator[Scene]:
     """Trunk is green, its only bench has lost its environment, and the network is away."""
     network = tmp_path / "network"
     network.touch()
+    (tmp_path / "says").write_text("cannot install\n")
     async with scene_in(tmp_path, with_setup(tmp_path), gates={"benches": 1}) as made:
         await made.settle()
         (made.state.places.work / "benches/b1/environment.json").unlink()
@@ -198,6 +200,18 @@ async def test_while_the_network_is_away_no_unit_is_blamed_for_its_setup(
     time_passes(monkeypatch, 3)
     await cold.settle()
     assert cold.state_of("one") == "landed"
+
+
+async def test_a_unit_is_not_blamed_if_its_setup_names_the_network_and_trunks_needs_only_a_cache(
+    cold: Scene,
+) -> None:
+    (cold.folder / "cached").touch()
+    (cold.folder / "says").write_text("error: could not resolve host: pypi.example\n")
+    await cold.submit("one", {"deps.txt": "two\n"}, head="allow: edit-gates")
+
+    await cold.settle()
+
+    assert (cold.state_of("one"), cold.reasons("one")) == ("queued", ["submitted"])
 
 
 async def test_after_the_third_failure_of_a_setup_a_card_asks_until_the_unit_lands(
