@@ -245,7 +245,8 @@ class _Keep(Table):
         ge=0,
         le=36_500,
         description="How long to keep files of finished units. These are run folders, logs "
-        "of gates, and workspaces that were put aside. 0: for ever. factoryd never deletes the "
+        "of gates, and workspaces that were put aside. 0: for ever. factoryd also compacts older "
+        "entries of the journal, and shortens older evidence. factoryd never deletes the "
         "commits of attempts; they stay in the factory repository.",
     )
 

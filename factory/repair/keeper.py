@@ -1,4 +1,4 @@
-"""The keeper: archives what finished units leave, and deletes it after `keep.days`.
+"""The keeper: archives what finished units leave, deletes it after `keep.days`, and takes upkeep.
 
 Invariant: a tree that an attempt made is never deleted. Anything else is deleted only in the
 factory's own folders, for final units, and after all processes in them have ended.
@@ -18,9 +18,11 @@ from factory.child.users import users
 from factory.ground import faults
 from factory.ground.daemon_state import DaemonState, now
 from factory.ground.errors import GitError
+from factory.repair.upkeep import Upkeep
 from factory.repo.archive import AT_ONCE, RESCUE, Archive, Kept
 from factory.repo.checkouts import ABANDONED, inside
 from factory.repo.git import Git
+from factory.repo.packing import Packing
 from factory.repo.workspaces import Workspaces
 from factory.store.high_water import HighWater
 from factory.store.journal import Event
@@ -49,6 +51,7 @@ class Keeper:
         self.state = state
         self.workspaces = workspaces
         self.archive = Archive(own)
+        self._upkeep = Upkeep(store=store, state=state, packing=Packing(own))
         self._own = own
         self._trunk_ref = trunk_ref
         self._caught_up = False
@@ -70,6 +73,7 @@ class Keeper:
         if at - self._pruned >= PRUNE_EVERY:
             await self._prune(at)
             self._pruned = at
+        await self._upkeep.tick(at)
         return True
 
     def strays(self) -> list[Path]:

@@ -404,7 +404,7 @@ class Entry(Row):
     """The folder of a workspace that factoryd abandoned."""
 
     count: int = 0
-    """The number of archived attempts, or of compacted journal entries."""
+    """The number of archived attempts, or of compacted events. Unit: attempts or events."""
 
     runs: int = 0
     """The number of deleted attempt folders. Unit: folders."""

@@ -23,6 +23,10 @@ NOWHERE = {
     "store.workspace.abandoned": "needs a process that SIGKILL does not end",
     "store.request.made": "written by the commands, not by the daemon",
     "store.kept.pruned": "needs folders that are `keep.days` old",
+    **dict.fromkeys(
+        ("archive.pack", "archive.loose", "archive.merge"),
+        "needs many loose objects: tests/repo/test_packing.py dies there",
+    ),
     "store.kept.compacted": "needs entries that are `keep.days` old: tests/repair/test_upkeep.py",
     "store.migrate": "needs a store of an older format: tests/store/test_sqlite.py dies there",
     "store.store.migrated": "written with `store.migrate`",
