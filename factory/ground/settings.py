@@ -244,10 +244,9 @@ class _Keep(Table):
         default=30,
         ge=0,
         le=36_500,
-        description="How long to keep files of finished units. These are run folders, logs "
-        "of gates, and workspaces that were put aside. 0: for ever. factoryd also compacts older "
-        "entries of the journal, and shortens older evidence. factoryd never deletes the "
-        "commits of attempts; they stay in the factory repository.",
+        description="How long to keep files of finished units: run folders, logs of gates, and "
+        "workspaces that were put aside. Older journal entries are compacted, and older evidence "
+        "shortened. 0: for ever. The commits of attempts always stay in the factory repository.",
     )
 
 
