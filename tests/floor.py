@@ -203,7 +203,7 @@ class Scene:
     def busy(self) -> bool:
         """Whether something is being judged or landed."""
         judged = (
-            self.floor.benches._taken or self.queue.judgings.running or self.trunk_judge.is_judging
+            self.floor.benches._users or self.queue.judgings.running or self.trunk_judge.is_judging
         )
         return bool(judged or self.queue.lander.units)
 

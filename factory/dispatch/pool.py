@@ -85,6 +85,8 @@ class Pool:
         self._crew.resize(self._state.settings.workers, group, at)
         if self._state.stopping is Stopping.NO:
             self._dispatch(group, at)
+        elif self._state.stopping is not Stopping.LEAVE:
+            self._proofs.stop(at)
         self._crew.check(self._store.select(Hook), at)
         if self._proofs.is_idle:
             self._state.mended("prove")
@@ -98,12 +100,11 @@ class Pool:
         wrong_prompt = stops.wrong_prompt(facts, ruling.conventions.prompts_key)
         stopped = Stops(obstacle=self._full or self._rulings.obstacle, wrong_prompt=wrong_prompt)
         units = [unit for unit in self._waits.settle(facts) if self._is_sound(unit, facts)]
-        self._proofs.keep({unit.id for unit in units})
-        if not self._state.paused and not self._full:
-            for unit in units:
-                self._proofs.begin(unit, facts.spec(unit), group)
-        if self._state.takes_work:
-            self._fill(units, facts, stopped)
+        self._proofs.keep(units, facts)
+        proving = self._fill(units, facts, stopped) if self._state.takes_work else []
+        self._proofs.run(proving, facts, group)
+        for unit in proving:
+            self._say_why(unit, self._proofs.why(unit), at)
 
     # ── facts and cards ──
 
@@ -168,7 +169,8 @@ class Pool:
             self._say_why(unit, setback, facts.at)
         return True
 
-    def _fill(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> None:
+    def _fill(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
+        """Start units; return the next units whose accept commands must run before they start."""
         startable = self._startable(units, facts, stopped)
         affordable = [unit for unit in startable if not self._is_short(unit, facts)]
         choices = scheduling.choose(
@@ -177,12 +179,18 @@ class Pool:
             now=facts.at,
             stopped=self._why_stopped(facts),
             homes=_homes(affordable, facts),
+            unproven={unit.id for unit in affordable if is_unproven(unit, facts.spec(unit))},
         )
+        proving = []
         for choice in choices:
-            if choice.hook is None:
-                self._say_why(choice.unit, choice.why, facts.at)
-            else:
+            if choice.hook is not None:
                 self._hang(choice.unit, choice.hook, facts)
+            elif choice.proves:
+                proving.append(choice.unit)
+            else:
+                why = choice.why or self._proofs.why(choice.unit)
+                self._say_why(choice.unit, why, facts.at)
+        return proving
 
     def _why_stopped(self, facts: Facts) -> Callable[[Unit], str]:
         is_red = self._trunk_judge.is_red
@@ -194,12 +202,10 @@ class Pool:
         return why
 
     def _startable(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
-        """Return the units that are proven and that no cause stops now."""
+        """Return the units that no cause stops now."""
         found = []
         with self._store.transaction():
             for unit in units:
-                if is_unproven(unit, facts.spec(unit)):
-                    continue
                 if unit.state is UnitState.READY and self._is_stopped(unit, facts, stopped):
                     continue
                 found.append(unit)

@@ -1,25 +1,38 @@
 """Proofs: accept commands must fail on trunk before an agent starts to make them pass.
 
-Invariant: if the commands of a unit cannot run, factoryd tries again after longer and longer waits.
+Invariant: a proof ends with its unit. It begins in the order in which units start, and gives way to
+judgings. If the commands of a unit cannot run, factoryd tries again after longer and longer waits.
 After the third failure a card asks a person. No other unit waits for these commands.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
+import anyio
 from anyio.abc import TaskGroup
 
+from factory.dispatch.facts import Facts
 from factory.ground.daemon_state import DaemonState, now
+from factory.ground.times import clock
 from factory.judging.judge import Judge
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
+from factory.judging.ruled import Proof
 from factory.people import cards as words
 from factory.people.causes import Ask
 from factory.people.escalations import Escalations
+from factory.repo.benches import Yielding
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.spec import Spec
 from factory.store.unit import Unit, UnitState
+
+# For so long after its turn came, a proof gives way to judgings. Without an end, units that need a
+# proof would never start while other units keep the benches busy.
+PATIENCE_SECONDS = 600.0
+TURN = "its accept commands run on trunk when it is its turn to start"
+BENCH = "its accept commands wait for a bench, to run on trunk"
 
 
 def is_unproven(unit: Unit, spec: Spec) -> bool:
@@ -29,8 +42,30 @@ def is_unproven(unit: Unit, spec: Spec) -> bool:
     return bool(spec.accept)
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Proving:
+    """The accept commands of one unit, which run on a bench or wait for one."""
+
+    unit: str
+    accept: tuple[str, ...]
+    scope: anyio.CancelScope
+    why: str = BENCH  # what a person reads about the unit
+
+    @property
+    def waits(self) -> bool:
+        """Return whether it still waits for a bench."""
+        return self.why == BENCH
+
+    def begin(self, seconds: float, at: datetime) -> None:
+        """Note that there is a bench; `seconds`: how long the commands may take."""
+        self.why = (
+            f"its accept commands run on trunk, where they must fail: since {clock(at)}, "
+            f"for at most {_lasting(seconds)}"
+        )
+
+
 class Proofs:
-    """Runs the accept commands of ready units on trunk."""
+    """Runs the accept commands of the units that start next."""
 
     def __init__(
         self, *, store: Store, state: DaemonState, escalations: Escalations, judge: Judge
@@ -39,18 +74,121 @@ class Proofs:
         self._state = state
         self._escalations = escalations
         self._judge = judge
-        self._running: set[str] = set()
+        self._running: dict[str, Proving] = {}
+        self._turns: dict[str, float] = {}  # when the turn of an unproven unit came, by the loop
         self._failed = KeptRetries(store, "unproved")
         self._broke: dict[str, Exception] = {}  # errors that are not counted yet, by unit
 
-    def begin(self, unit: Unit, spec: Spec, group: TaskGroup) -> None:
-        """Run the commands of an unproven unit, unless they run already or must wait."""
-        name = unit.id
-        if name in self._running or not self._failed.is_due(name) or not is_unproven(unit, spec):
+    # ── what runs ──
+
+    def keep(self, units: Collection[Unit], facts: Facts) -> None:
+        """End the proofs of units that no longer need one; forget failures of all other units."""
+        unproven = {}
+        for unit in units:
+            spec = facts.spec(unit)
+            if is_unproven(unit, spec):
+                unproven[unit.id] = spec.accept
+        for proving in list(self._running.values()):
+            if unproven.get(proving.unit) != proving.accept:
+                self._end(proving)
+        for name in self._turns.keys() - unproven.keys():
+            del self._turns[name]
+        self._failed.keep({unit.id for unit in units})
+
+    def run(self, units: Sequence[Unit], facts: Facts, group: TaskGroup) -> None:
+        """Run the commands of these units, in this order. Only one proof waits for a bench."""
+        for unit in units:
+            self._turns.setdefault(unit.id, anyio.current_time())
+        due = self._next(units)
+        for proving in list(self._running.values()):
+            if proving.waits and (due is None or due.id != proving.unit):
+                self._end(proving)
+        if due is not None and due.id not in self._running:
+            self._begin(due, facts.spec(due).accept, group)
+
+    def stop(self, at: datetime) -> None:
+        """End all proofs, because no unit starts any more."""
+        for proving in list(self._running.values()):
+            self._end(proving)
+            unit = self._store.get(Unit, proving.unit)
+            if unit is not None and unit.why == proving.why:
+                self._store.write(Event.UNIT_READY, replace(unit, why=TURN), now=at, unit=unit.id)
+
+    def why(self, unit: Unit) -> str:
+        """Return what an unproven unit waits for."""
+        if not self._failed.is_due(unit.id):
+            return unit.why
+        proving = self._running.get(unit.id)
+        return proving.why if proving else TURN
+
+    def _next(self, units: Sequence[Unit]) -> Unit | None:
+        """Return the first unit whose commands should wait for a bench now."""
+        for unit in units:
+            proving = self._running.get(unit.id)
+            if self._failed.is_due(unit.id) and (proving is None or proving.waits):
+                return unit
+        return None
+
+    def _begin(self, unit: Unit, accept: tuple[str, ...], group: TaskGroup) -> None:
+        proving = Proving(unit=unit.id, accept=accept, scope=anyio.CancelScope())
+        self._running[unit.id] = proving
+        group.start_soon(self._run, proving, name=f"prove {unit.id}")
+
+    def _end(self, proving: Proving) -> None:
+        proving.scope.cancel()
+        self._forget(proving)
+
+    def _forget(self, proving: Proving) -> None:
+        if self._running.get(proving.unit) is proving:
+            del self._running[proving.unit]
+
+    # ── one proof ──
+
+    async def _run(self, proving: Proving) -> None:
+        prove = partial(self._state.guarded, "prove", self._prove, proving)
+        with proving.scope:
+            await prove(broke=partial(self._note, proving.unit))
+
+    async def _prove(self, proving: Proving) -> None:
+        until = self._turns.get(proving.unit, anyio.current_time()) + PATIENCE_SECONDS
+        try:
+            proof = await self._judge.prove(
+                proving.accept,
+                yielding=Yielding(give_way=proving.scope.cancel, until=until),
+                began=partial(self._began, proving),
+            )
+        finally:
+            self._forget(proving)
+            self._state.pool.send()
+        self._settle(proving, proof)
+
+    def _began(self, proving: Proving, seconds: float) -> None:
+        proving.begin(seconds, now())
+        self._state.pool.send()
+
+    def _settle(self, proving: Proving, proof: Proof) -> None:
+        at = now()
+        unit = self._store.get(Unit, proving.unit)
+        spec = self._store.get(Spec, proving.unit)
+        if unit is None or unit.state is not UnitState.READY:
             return
-        self._running.add(name)
-        proving = partial(self._state.guarded, "prove", self._prove, name, spec.accept)
-        group.start_soon(partial(proving, broke=partial(self._note, name)))
+        if spec is None or spec.accept != proving.accept:
+            return  # somebody saved the task again, and its new commands run later
+        if proof.setup is not None:
+            self._escalations.wait(unit, proof.setup, now=at)
+        elif proof.passing:
+            why = "its accept command already passes on trunk"
+            ask = words.already_accepted(unit, proof.passing)
+            self._escalations.hold(unit, ask, now=at, why=why)
+        elif proof.endless:
+            why = "its accept command did not end on trunk"
+            ask = words.endless_proof(unit, proof.endless)
+            self._escalations.hold(unit, ask, now=at, why=why)
+        else:
+            proven = replace(unit, proven=proof.commit, why="")
+            self._store.write(Event.UNIT_READY, proven, now=at, unit=unit.id, proven=proof.commit)
+
+    # ── commands that cannot run ──
 
     def setback(self, unit: Unit) -> Ask | str:
         """Return a card or a sentence if the commands of a ready unit could not run, or ""."""
@@ -62,10 +200,6 @@ class Proofs:
             return f"its accept commands cannot run; factoryd tries them again: {said}"
         self._failed.forget(unit.id)
         return words.unjudged(unit.id, said, unit=unit, evidence=trace_of(error))
-
-    def keep(self, units: Collection[str]) -> None:
-        """Forget the failures of all other units."""
-        self._failed.keep(units)
 
     @property
     def is_idle(self) -> bool:
@@ -80,25 +214,6 @@ class Proofs:
         self._broke[name] = error
         self._state.pool.send()
 
-    async def _prove(self, name: str, accept: tuple[str, ...]) -> None:
-        try:
-            proof = await self._judge.prove(accept)
-        finally:
-            self._running.discard(name)
-        self._state.pool.send()
-        at = now()
-        unit = self._store.get(Unit, name)
-        spec = self._store.get(Spec, name)
-        if unit is None or unit.state is not UnitState.READY:
-            return
-        if spec is None or spec.accept != accept:
-            return  # somebody saved the task again, and its new commands run later
-        if proof.setup is not None:
-            self._escalations.wait(unit, proof.setup, now=at)
-        elif proof.passing:
-            why = "its accept command already passes on trunk"
-            ask = words.already_accepted(unit, proof.passing)
-            self._escalations.hold(unit, ask, now=at, why=why)
-        else:
-            proven = replace(unit, proven=proof.commit)
-            self._store.write(Event.UNIT_READY, proven, now=at, unit=name, proven=proof.commit)
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"

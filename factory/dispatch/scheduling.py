@@ -4,7 +4,7 @@ Invariant: pure functions of (facts, now); each unit that does not start gets a 
 reason.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -25,6 +25,7 @@ class Choice:
     unit: Unit
     hook: Hook | None
     why: str = ""
+    proves: bool = False  # it would get one of the next hooks, but its accept commands go first
 
 
 def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
@@ -39,33 +40,35 @@ def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
 
 def choose(
     units: Iterable[Unit],
-    hooks: Iterable[Hook],
+    hooks: Sequence[Hook],
     *,
     now: datetime,
     stopped: Callable[[Unit], str],
     homes: Mapping[str, str],
+    unproven: Collection[str] = (),
 ) -> list[Choice]:
     """Return the choice for each ready unit, in order of rank.
 
     `units`: all units that are not final. `stopped`: returns why a unit may not start now, or "".
-    `homes`: the worker whose workspace has the session of a unit. A unit that waits because of its
-    scope also stops later units that overlap it; otherwise a unit with a wide scope might wait for
-    ever.
+    `homes`: the worker whose workspace has the session of a unit. `unproven`: units whose accept
+    commands must run before they get a hook; until then, other units may start in their place. A
+    unit that waits because of its scope also stops later units that overlap it; otherwise a unit
+    with a wide scope might wait for ever.
     """
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
-    under_way = []
-    due = []
-    for unit in units:
-        if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
-            under_way.append(unit)
-        elif unit.state is UnitState.READY and (unit.not_before or now) <= now:
-            due.append(unit)
-    due.sort(key=lambda unit: rank(unit, now))
+    workers = sum(hook.state in ("idle", "running") for hook in hooks)
+    under_way, due = _sorted_out(units, now)
     choices = []
+    ahead = 0  # units that could start before this unit
     for unit in due:
-        why = stopped(unit)
-        if not why:
-            why = _overlap(unit, under_way)
+        stop = stopped(unit)
+        why = stop or _overlap(unit, under_way)
+        if unit.id in unproven:
+            choices.append(Choice(unit, None, why, proves=not why and ahead < workers))
+            ahead += not why
+            continue
+        ahead += not why
+        if not stop:
             under_way.append(unit)
         if not why and not free:
             why = "waits for a free worker"
@@ -116,6 +119,19 @@ def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
                 seen.add(need)
                 ways.append((*way, need))
     return ()
+
+
+def _sorted_out(units: Iterable[Unit], now: datetime) -> tuple[list[Unit], list[Unit]]:
+    """Return the units under way, and the units that may start now, in order of rank."""
+    under_way = []
+    due = []
+    for unit in units:
+        if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
+            under_way.append(unit)
+        elif unit.state is UnitState.READY and (unit.not_before or now) <= now:
+            due.append(unit)
+    due.sort(key=lambda unit: rank(unit, now))
+    return under_way, due
 
 
 def _nearest(free: Sequence[Hook], home: str | None) -> Hook:

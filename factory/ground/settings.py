@@ -156,7 +156,7 @@ class GateLimits(Table):
     timeout_s: Seconds = Field(
         default=0,
         description="How long a gate may take. 0: three times the 95th percentile of its earlier "
-        "runs, at least 60 seconds; 1800 seconds until there are earlier runs.",
+        "runs, at least 60 seconds. Without earlier runs: 1800 seconds, for a proof on trunk 600.",
     )
 
 

@@ -72,7 +72,7 @@ class Batches:
         order = Order(
             argv=gate.command,
             script=gate.script,
-            seconds=self._verdicts.limit(gate, len(trial.runs)),
+            seconds=self._verdicts.limit(gate, len(trial.runs), proving=not case.reruns),
             judging=True,
             beside=beside,
         )

@@ -48,6 +48,7 @@ class Judgement:
     answer: Answer
     verdicts: tuple[Verdict, ...] = ()
     failed: SetupFailed | None = None
+    endless: str = ""  # the first command that did not end within its time limit
 
     @property
     def red(self) -> tuple[Verdict, ...]:
@@ -91,8 +92,8 @@ class Gates:
         return sum(self.verdicts.limit(gate) * self._runs(gate) for gate in rules.gates)
 
     def proof_seconds(self, accept: Sequence[str]) -> float:
-        """Return how long accept commands may take at most."""
-        return sum(self.verdicts.limit(gate) for gate in accepting(accept))
+        """Return the seconds that accept commands may take where they must fail."""
+        return sum(self.verdicts.limit(gate, proving=True) for gate in accepting(accept))
 
     def _runs(self, gate: Gate) -> int:
         return 1 + self.verdicts.reruns(gate)
@@ -194,6 +195,7 @@ class Gates:
         sandbox = self._commands.sandbox.name
         verdicts = list[Verdict]()
         changed = list[str]()
+        endless = ""
         for group in _groups(gates):
             keys = {key_of(case, gate, ready, sandbox): gate for gate in group}
             known = self.verdicts.settled(keys)
@@ -211,10 +213,12 @@ class Gates:
                 return replace(odd, verdicts=tuple(verdicts)), []
             for trial in asked:
                 verdicts.append(await self.verdicts.record(case, trial, disturbed=bool(changed)))
+                if trial.last.exit.cause == "timeout":
+                    endless = endless or trial.gate.shown
             if changed or (stop and not _are_green(verdicts)):
                 break
         answer = Answer.GREEN if _are_green(verdicts) else Answer.RED
-        return Judgement(answer=answer, verdicts=tuple(verdicts)), changed
+        return Judgement(answer=answer, verdicts=tuple(verdicts), endless=endless), changed
 
     def _odd(self, trials: Sequence[Trial], sandbox: str) -> Judgement | None:
         """Return a judgement if a group proves nothing; `sandbox`: its name at the begin."""

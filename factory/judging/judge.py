@@ -14,7 +14,7 @@ from factory.judging.ruled import Proof, Ruled, not_set_up, setup_card
 from factory.judging.rulings import Rulings
 from factory.judging.setups import SetupFailed, Suspect, setup_seconds
 from factory.people import line_cards
-from factory.repo.benches import Bench, Benches
+from factory.repo.benches import Bench, Benches, Yielding
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Fit
 from factory.store.records import CardKind, Verdict
@@ -45,7 +45,7 @@ class Judge:
         return self._gates.seconds(ruling.rules) if ruling else 0
 
     def proof_seconds(self, accept: Sequence[str]) -> float:
-        """Return how long accept commands may take at most, by the limits in force."""
+        """Return how long accept commands may take on trunk, by the limits in force."""
         return self._gates.proof_seconds(accept)
 
     def setup_seconds(self) -> float:
@@ -104,8 +104,17 @@ class Judge:
             ask = partial(self._gates.judge, on(bench=bench), stop=False)
             return _ruled(await _asked(ask))
 
-    async def prove(self, accept: Sequence[str]) -> Proof:
-        """Run accept commands on trunk, where all of them must fail; return the result."""
+    async def prove(
+        self,
+        accept: Sequence[str],
+        *,
+        yielding: Yielding | None = None,
+        began: Callable[[float], None] = lambda seconds: None,
+    ) -> Proof:
+        """Run accept commands on trunk, where all of them must fail; return the result.
+
+        `began` is called as soon as there is a bench, with the seconds that the commands may take.
+        """
         tip = self.rulings.tip
         ruling = await self.rulings.of(tip)
         on, _ = await self._cases(tip, tip, ruling.rules, None, ())
@@ -113,11 +122,13 @@ class Judge:
         def fit(bench: Bench) -> Fit:
             return self._gates.fit(on(bench=bench), accept, proving=True)
 
-        async with self._benches.take(fit) as bench:
+        async with self._benches.take(fit, yielding) as bench:
+            began(self.proof_seconds(accept))
             judgement = await _asked(partial(self._gates.prove, on(bench=bench), accept))
         if judgement.failed is not None:
             return Proof(commit=tip, setup=setup_card(judgement.failed))
-        return Proof(commit=tip, passing=_first_passing(judgement.verdicts))
+        passing = _first_passing(judgement.verdicts)
+        return Proof(commit=tip, passing=passing, endless=judgement.endless)
 
     async def end_unwanted(self, trees: Collection[str]) -> None:
         """End an earlier daemon's work, unless it is about one of these trees or trunk's."""

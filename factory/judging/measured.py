@@ -11,6 +11,7 @@ from factory.store.ports import Store
 from factory.store.records import Verdict
 
 UNMEASURED_SECONDS = 1800.0
+PROOF_SECONDS = 600.0  # the same for a command that must fail, because a failure takes less time
 LEAST_SECONDS = 60.0
 MOST_RUNS = 200  # for each gate, only so many of its newest runs count
 

@@ -46,6 +46,7 @@ class Proof:
 
     commit: str
     passing: str = ""  # the first command that passes on trunk
+    endless: str = ""  # the first command that did not end within its time limit
     setup: Ask | None = None
 
 

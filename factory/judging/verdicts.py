@@ -16,7 +16,7 @@ from factory.ground.settings import GateLimits
 from factory.inference.rules import Gate, digest
 from factory.judging import rewrites
 from factory.judging.case import Case
-from factory.judging.measured import Measured, time_limit
+from factory.judging.measured import PROOF_SECONDS, Measured, time_limit
 from factory.judging.standing import Ready
 from factory.judging.trials import Trial, said_by
 from factory.store.journal import Event
@@ -40,8 +40,8 @@ class Verdicts:
         self._limits = limits
         self._measured = Measured(store)
 
-    def limit(self, gate: Gate, runs: int = 0) -> float:
-        """Return the seconds that a gate may take.
+    def limit(self, gate: Gate, runs: int = 0, *, proving: bool = False) -> float:
+        """Return the seconds that a gate may take; `proving`: it must fail.
 
         The limit comes from the gate's file. If the file has none, it comes from the configuration.
         If this has none either, it is computed from earlier runs.
@@ -49,7 +49,10 @@ class Verdicts:
         said = gate.timeout_s or self._limits().timeout_s
         if said:
             return said
-        return time_limit(self._measured.of(gate.name), runs=runs)
+        measured = self._measured.of(gate.name)
+        if proving and not measured:
+            return PROOF_SECONDS
+        return time_limit(measured, runs=runs)
 
     def reruns(self, gate: Gate) -> int:
         """Return how often the gate runs again when it is red."""

@@ -190,6 +190,27 @@ def already_accepted(unit: Unit, command: str) -> Ask:
     )
 
 
+def endless_proof(unit: Unit, command: str) -> Ask:
+    """Return the card for a unit whose `accept` command did not end on trunk in time."""
+    proof = one_line(command)
+    asks = f"{unit.id}: its accept command `{proof}` did not end on trunk. Does it ever end?"
+    told = (
+        "`accept` must end: it fails before the change and passes after it. A command that starts "
+        "a server never ends. factoryd ended this one when its time was over:\n"
+        f"{command}\n"
+        "To correct it, save the task file again."
+    )
+    run = ("Run it anyway", "the unit runs; after its change, the command must end", Approve())
+    return Ask(
+        CardKind.ACCEPT,
+        cause("accept", unit.id),
+        asks,
+        [CANCEL, run],
+        told,
+        f"factory show {unit.id}",
+    )
+
+
 def guard(
     unit: Unit,
     kind: CardKind,

@@ -1,6 +1,7 @@
 """Benches: clean trees on which gates judge.
 
-Invariant: a bench shows exactly the tree that is judged, and has only one user at a time.
+Invariant: a bench shows exactly the tree that is judged, and has only one user at a time. While a
+judging waits, users that give way never hold all benches for longer than their patience.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -47,8 +48,27 @@ class Bench:
 Fitting = Callable[[Bench], Fit]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Yielding:
+    """A user of a bench that gives way to judgings.
+
+    `until`: the time, by the clock of the event loop, at which its patience ends.
+    """
+
+    give_way: Callable[[], object]  # ends its work, so that it gives the bench back
+    until: float
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds for which it still gives way; 0 if its patience is over."""
+        return max(0.0, self.until - anyio.current_time())
+
+
 class Benches(Checkouts):
-    """The pool of benches; each bench has at most one user at a time."""
+    """The pool of benches; each bench has at most one user at a time.
+
+    A user is a judging, or it gives way to judgings (`Yielding`).
+    """
 
     def __init__(
         self,
@@ -66,7 +86,9 @@ class Benches(Checkouts):
             trunk_branch=trunk_branch,
         )
         self._size = size
-        self._taken: set[str] = set()
+        # the users of the taken benches, newest last; None: a judging
+        self._users: dict[str, Yielding | None] = {}
+        self._waiting = 0  # how many judgings wait for a bench
         self._changed = anyio.Event()
 
     def resize(self, size: int) -> None:
@@ -84,24 +106,68 @@ class Benches(Checkouts):
         return [bench for bench in self._untaken() if is_noted(bench.place)]
 
     @asynccontextmanager
-    async def take(self, fit: Fitting = lambda bench: Fit.OTHER) -> AsyncIterator[Bench]:
+    async def take(
+        self, fit: Fitting = lambda bench: Fit.OTHER, yielding: Yielding | None = None
+    ) -> AsyncIterator[Bench]:
         """Wait for a free bench, and give the bench back at the end of the block.
 
         `fit` says how an earlier daemon's work on a bench fits what the caller wants to do. A bench
-        is not taken if another caller may want its work.
+        is not taken if another caller may want its work. A judging has no `yielding`.
         """
-        while (bench := self._free(fit)) is None:
-            await self._changed.wait()
-        self._taken.add(bench.name)
+        bench = await (self._for_judging(fit) if yielding is None else self._spare(fit, yielding))
+        self._users[bench.name] = yielding
+        if self._waiting:
+            self.look_again()  # the judging that waits may need this bench
         try:
             yield bench
         finally:
-            self._taken.discard(bench.name)
+            del self._users[bench.name]
             self.look_again()
+
+    async def _for_judging(self, fit: Fitting) -> Bench:
+        self._waiting += 1
+        try:
+            while (bench := self._free(fit)) is None:
+                self._call_back()
+                await self._changed.wait()
+            return bench
+        finally:
+            self._waiting -= 1
+            self.look_again()  # users that give way waited for this judging
+
+    async def _spare(self, fit: Fitting, yielding: Yielding) -> Bench:
+        while (bench := self._left_over(fit, yielding)) is None:
+            with anyio.move_on_after(yielding.patience or None):
+                await self._changed.wait()
+        return bench
+
+    def _left_over(self, fit: Fitting, yielding: Yielding) -> Bench | None:
+        """Return a bench that no judging waits for; None if there is none.
+
+        Without patience, it is a bench like a judging's. If an earlier daemon began the work, its
+        bench is of no use to others, so only this user can end the work and give the bench back.
+        """
+        bench = self._free(fit)
+        if bench is None or not self._waiting or not yielding.patience:
+            return bench
+        return bench if fit(bench) is Fit.SAME else None
+
+    def _call_back(self) -> None:
+        """Let the newest user give way if no judging has a bench.
+
+        On the only bench, a user without patience works to its end. Otherwise a line that always
+        judges would never let it finish.
+        """
+        users = list(self._users.values())
+        newest = users[-1] if users else None
+        if newest is None or None in users:
+            return
+        if newest.patience or len(users) > 1:
+            newest.give_way()
 
     def _free(self, fit: Fitting) -> Bench | None:
         """Return the bench to take now; None if no bench is available."""
-        if len(self._taken) >= self._size:
+        if len(self._users) >= self._size:
             return None
         idle = None
         stale = None
@@ -120,6 +186,6 @@ class Benches(Checkouts):
         found = []
         for number in range(1, self._size + 1):
             name = f"b{number}"
-            if name not in self._taken:
+            if name not in self._users:
                 found.append(Bench(name=name, place=self.place(name), benches=self))
         return found

@@ -85,8 +85,11 @@ class ScriptedJudge:
     def is_red(self) -> bool:
         return self.red
 
-    async def prove(self, accept: Sequence[str]) -> Proof:
+    async def prove(
+        self, accept: Sequence[str], *, yielding: Any, began: Callable[[float], None]
+    ) -> Proof:
         self.asked.append(accept)
+        began(600)
         await anyio.lowlevel.checkpoint()
         self.meanwhile()
         return self.proof
@@ -118,9 +121,11 @@ class ScriptedWorker:
 class Floor(OnRecord):
     """A line with a pool."""
 
-    def __init__(self, folder: Path, group: TaskGroup, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, group: TaskGroup, judge: ScriptedJudge, **settings: Any
+    ) -> None:
         super().__init__(folder, **settings)
-        self.judge, self.agents = ScriptedJudge(), CLAUDE
+        self.judge, self.agents = judge, CLAUDE
         self.workers: list[ScriptedWorker] = []
         self.group = group
         self.pool = Pool(
@@ -172,9 +177,11 @@ class Floor(OnRecord):
 
 
 @asynccontextmanager
-async def floor_in(folder: Path, **settings: Any) -> AsyncIterator[Floor]:
+async def floor_in(
+    folder: Path, judge: ScriptedJudge | None = None, **settings: Any
+) -> AsyncIterator[Floor]:
     async with anyio.create_task_group() as group:
-        yield Floor(folder, group, **({"workers": 2} | settings))
+        yield Floor(folder, group, judge or ScriptedJudge(), **({"workers": 2} | settings))
         group.cancel_scope.cancel()
 
 

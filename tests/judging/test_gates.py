@@ -309,6 +309,16 @@ async def test_what_green_runs_took_is_remembered_across_a_restart(court: Court)
     assert court.gates.verdicts.limit(gate("true\n", timeout_s=7)) == 7
 
 
+async def test_a_command_that_must_fail_has_ten_minutes_until_it_is_measured(court: Court) -> None:
+    await court.judge(only(gate("true\n")))
+
+    limit = court.gates.verdicts.limit
+
+    assert court.gates.proof_seconds(("test -e a", "test -e b")) == 1200
+    assert limit(gate("true\n", "10-other"), proving=True) == 600
+    assert limit(gate("true\n"), proving=True) == 60
+
+
 async def test_an_interrupted_gate_is_nobody_s_verdict(court: Court) -> None:
     judgement = await court.judge(only(gate("kill -9 $PPID\nsleep 1000\n")))
 

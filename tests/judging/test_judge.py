@@ -9,11 +9,13 @@ import anyio
 import pytest
 
 from factory.ground.errors import FactoryError, StoreError
+from factory.ground.settings import GateLimits, Settings
 from factory.judging.case import Case
 from factory.judging.gates import Judgement
 from factory.judging.ruled import Proof, Ruled
 from factory.people import line_cards
 from factory.people.answers import answers
+from factory.repo.benches import Yielding
 from factory.store.journal import Event
 from factory.store.records import Card, CardKind, Fact, Verdict
 from factory.store.unit import Unit, UnitState
@@ -296,6 +298,40 @@ async def test_a_proof_that_is_broken_off_time_after_time_proves_nothing(scene: 
 
     assert proof.setup is not None
     assert proof.setup.kind is CardKind.SETUP
+
+
+async def test_a_command_that_does_not_end_on_trunk_is_named(scene: Scene) -> None:
+    tip = await looked(scene)
+    scene.state.settings = Settings(gates=GateLimits(timeout_s=0.3))
+    server = "sleep 60"
+    began = list[float]()
+
+    proof = await scene.judge.prove((server,), began=began.append)
+
+    assert (proof, began) == (Proof(commit=tip, endless=server), [0.3])
+
+
+async def test_a_judging_gets_the_only_bench_from_a_proof_that_ignores_sigterm(
+    tmp_path: Path,
+) -> None:
+    async with scene_in(tmp_path, gates={"benches": 1}) as scene:
+        tip = await looked(scene)
+        made = await scene.made({"one.txt": "fine\n"})
+        scope = anyio.CancelScope()
+        yielding = Yielding(give_way=scope.cancel, until=anyio.current_time() + 600)
+
+        async def prove() -> None:
+            command = f"trap '' TERM; echo x >> {tmp_path}/ran; sleep 60"
+            with scope:
+                await scene.judge.prove((command,), yielding=yielding)
+
+        scene.group.start_soon(prove)
+        with anyio.fail_after(20):
+            while not scene.count("ran"):  # noqa: ASYNC110 - what runs is another program
+                await anyio.sleep(0.01)
+            ruled = await scene.judge.judge(made, parent=tip, unit=UNIT)
+
+        assert (ruled.ok, scope.cancelled_caught) == (True, True)
 
 
 # ── verdicts ──

@@ -91,7 +91,7 @@ async def test_a_landing_ends_the_judging_of_the_trunk_before_it(busy: Scene) ->
 
     await busy.trunk_judge.landed(made, Ruled(ok=True), parent=busy.head())
     with anyio.fail_after(15):
-        while busy.floor.benches._taken:  # noqa: ASYNC110 - a bench sends no signal
+        while busy.floor.benches._users:  # noqa: ASYNC110 - a bench sends no signal
             await anyio.sleep(0.01)
 
     assert (busy.trunk_judge.is_judging, seen(busy, "ended")) == (False, [])

@@ -458,7 +458,7 @@ async def test_a_judging_that_nobody_needs_any_more_ends_the_gate_that_it_adopte
 
     async with anyio.create_task_group() as group:
         group.start_soon(court.asked, rules)
-        await court.until(lambda: court.pool._taken)
+        await court.until(lambda: court.pool._users)
         group.cancel_scope.cancel()
 
     assert not process.is_running(running)

@@ -395,7 +395,7 @@ class Benches:
         return []
 
     @asynccontextmanager
-    async def take(self, fit: Any = None) -> AsyncIterator[Any]:
+    async def take(self, fit: Any = None, yielding: Any = None) -> AsyncIterator[Any]:
         async with self._room:
             yield "bench"
 
@@ -408,6 +408,9 @@ class Gates:
 
     async def end_leftovers(self) -> None:
         await self._hand.step()
+
+    def proof_seconds(self, accept: Sequence[str]) -> float:
+        return 600
 
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
         return False

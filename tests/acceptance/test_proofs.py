@@ -1,0 +1,45 @@
+"""A proof that does not end: one bench, a real daemon, and a command that ignores SIGTERM."""
+
+from pathlib import Path
+
+from factory.store.unit import UnitState
+from tests.acceptance.line import Line, files, line_in
+from tests.acceptance.test_restart import alive
+
+ONE_BENCH = 'agent = "scripted"\nworkers = 2\n[gates]\nbenches = 1\n'
+
+
+def test_a_server_as_proof_keeps_no_bench_from_others_and_ends_with_its_unit(
+    tmp_path: Path,
+) -> None:
+    with line_in(tmp_path, files() | {"factory.toml": ONE_BENCH}) as line:
+        line.drop("first", "write('first.txt', 'x')")
+        line.unit("first")
+        pids = line.folder / "pids"
+        serve = f"trap '' TERM; echo $$ >> {pids}; while :; do sleep 1; done"
+        line.drop("serve", "write('serve.txt', 'x')", accept=serve, priority=1)
+        begun(line, pids, 1)
+        runs = line.unit("serve", UnitState.READY, why="run on trunk, where they must fail: since")
+
+        line.kill()
+        line.start()
+        line.drop("one", "write('one.txt', 'x')")
+        line.unit("one")
+        _, said = line.factory("why", "serve")
+        pid = begun(line, pids, 2)
+        line.factory("cancel", "serve")
+        line.until("its process has ended", lambda: not alive(pid))
+
+        assert "for at most 10 min" in runs.why
+        assert "its accept commands run on trunk" in said
+        assert line.attempts("serve") == []
+
+
+def begun(line: Line, pids: Path, count: int) -> int:
+    """Wait until the command has begun so often; the pid of the last one."""
+
+    def look() -> list[str]:
+        found = pids.read_text().split() if pids.exists() else []
+        return found if len(found) >= count else []
+
+    return int(line.until(f"{count} runs", look)[-1])
