@@ -1,6 +1,8 @@
 """The lock of the one daemon: held, refused, deleted, replaced."""
 
 import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,34 @@ def test_what_an_older_release_left_is_removed(tmp_path: Path) -> None:
 
     with locked(tmp_path / "lock", Path("/here")):
         assert not (tmp_path / OLD_NAME).exists()
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from factory.ground.lock import Lock
+lock = Lock(Path(sys.argv[1]), Path("/there"))
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+print(child, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="only Linux tells who shares")
+def test_a_child_that_a_killed_daemon_left_does_not_hold_the_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        with pytest.raises(RefusedByState), locked(tmp_path / "lock", Path("/here")):
+            pass
+        assert Path(f"/proc/{child}").exists()  # its parent lives, so nobody touches it
+        holder.kill()
+
+    with locked(tmp_path / "lock", Path("/here")) as lock:
+        assert lock.is_ours()
+
+    stat = Path(f"/proc/{child}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
