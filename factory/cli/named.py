@@ -24,6 +24,7 @@ def _no_unit_but_card(con: sqlite3.Connection, name: str) -> str:
     return f"there is no card {name}\n  the open ones: factory status"
 
 
-def meant(con: sqlite3.Connection, name: str) -> str:
-    """Return a suggestion from the open units and the units that landed last."""
-    return did_you_mean(name, unit_views.known_units(con))
+def meant(con: sqlite3.Connection, name: str, *, own: str = "") -> str:
+    """Return a suggestion from the open and the last landed units, except the unit `own`."""
+    known = [unit for unit in unit_views.known_units(con) if unit != own]
+    return did_you_mean(name, known)

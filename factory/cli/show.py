@@ -167,8 +167,6 @@ def _chain(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
         again = f"again: factory retry {unit.id}"
         yield f"  trunk was rewritten and does not hold {unit.commit[:10]} any more; {again}"
     yield from _needs(con, unit)
-    if unit.state == UnitState.READY and views.is_paused(con):
-        yield "  the line is paused: factory resume"
     for card in unit.escalations:
         if card.state == "open":
             yield f"  {card.id} waits for your answer: factory show {card.id}"
@@ -182,7 +180,8 @@ def _needs(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
     for name in unit.needs:
         need = unit_views.show(con, name)
         if need is None:
-            yield f"  {what} {say.line(name)}, which is no unit{named.meant(con, name)}"
+            meant = named.meant(con, name, own=unit.id)
+            yield f"  {what} {say.line(name)}, which is no unit{meant}"
         elif need.state != UnitState.LANDED:
             because = f" ({say.line(need.why)})" if need.why else ""
             yield f"  {what} {name}, which is {need.state}{because}: factory why {name}"

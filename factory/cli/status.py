@@ -188,7 +188,8 @@ def _queue(seen: rows.Status) -> list[Sequence[str]]:
     titles = _titles(seen)
     found: list[Sequence[str]] = []
     for queued in seen.queue:
-        found.append((str(queued.position), queued.unit, queued.state, titles[queued.unit]))
+        what = queued.why or titles[queued.unit]
+        found.append((str(queued.position), queued.unit, queued.state, what))
     return found
 
 

@@ -168,7 +168,7 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         unit = replace(unit, since=since, not_before=until)
         if told and until > now:  # `why` already says what the unit waits for
             return unit
-    why = missing(unit.needs, unit.not_before, known, now=now)
+    why = missing(unit.needs, unit.not_before, known, now=now, own=unit.id)
     if any(known.get(need) is UnitState.CANCELLED for need in unit.needs):
         return advance(unit, UnitState.HELD, now=now, why=why)
     if why and unit.state is UnitState.READY:

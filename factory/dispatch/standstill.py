@@ -103,8 +103,8 @@ class Standstill:
         since = self._clocks[move.about].since
         about = cause(STUCK, move.about)
         if move.missing:
-            known = {each.id: each.state for each in line.units if each.id != unit.id}
-            said = missing(move.missing, None, known, now=line.at)
+            known = {each.id: each.state for each in line.units}
+            said = missing(move.missing, None, known, now=line.at, own=unit.id)
             return words.need_missing(unit, about, said, move.missing)
         told = "\n".join(filter(None, [unit.why, *self._state.broken.values()]))
         return words.stuck(unit, about, since=since, limits=move.limits, told=told)

@@ -54,17 +54,24 @@ class Judge:
         return setup_seconds(ruling.rules.setup) if ruling else 0
 
     async def judge(
-        self, commit: str, *, parent: str, unit: Unit | None = None, accept: Sequence[str] = ()
+        self,
+        commit: str,
+        *,
+        parent: str,
+        unit: Unit | None = None,
+        accept: Sequence[str] = (),
+        begun: Callable[[], None] = lambda: None,
     ) -> Ruled:
         """Judge a commit by the rules of `parent`.
 
-        `accept` must fail on `parent` and pass on `commit`.
+        `accept` must fail on `parent` and pass on `commit`. It calls `begun` when it has a bench.
         """
         ruling = await self.rulings.of(parent)
         if ruling.obstacle:
             return Ruled(ok=False, setup=ruling.obstacle)
         on, below = await self._cases(commit, parent, ruling.rules, unit, accept)
         async with self._benches.take(partial(self._fit, on, below, accept)) as bench:
+            begun()
             case = on(bench=bench)
             if below and not self._gates.is_judging(case, accept):
                 before = await _asked(partial(self._gates.prove, below(bench=bench), accept))

@@ -23,6 +23,7 @@ class Judgings:
 
     def __init__(self, *, state: DaemonState, trunk_judge: TrunkJudge, setbacks: Setbacks) -> None:
         self.running: dict[str, anyio.CancelScope] = {}
+        self.on_bench = set[str]()  # commits of `running` that have a bench
         self.rulings = trunk_judge.judge.rulings
         self._state = state
         self._trunk_judge = trunk_judge
@@ -71,6 +72,7 @@ class Judgings:
             parent=candidate.parent,
             unit=candidate.unit,
             accept=accept,
+            begun=partial(self._begun, candidate.commit),
         )
         try:
             with scope:
@@ -79,4 +81,9 @@ class Judgings:
                     self._ruled[candidate.commit] = ruled
         finally:
             self.running.pop(candidate.commit, None)
+            self.on_bench.discard(candidate.commit)
             self._state.queue.send()
+
+    def _begun(self, commit: str) -> None:
+        self.on_bench.add(commit)
+        self._state.queue.send()  # the next pass shows that its gates run

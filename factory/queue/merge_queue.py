@@ -5,7 +5,7 @@ to a commit that a person let land.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,9 +33,11 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Fact
 from factory.store.unit import Unit, UnitState
+from factory.store.waits import Place
 
 TICK_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # seconds between checks of files that block a landing
+_STATES: Mapping[Place, str] = {Place.LANDING: "landing", Place.GATES: "judging"}
 
 
 class MergeQueue:
@@ -141,6 +143,7 @@ class MergeQueue:
             # Nothing else lands while an interrupted landing is not settled.
             landing = not await self.landings.finish_open(at)
             if not (landing and self.lander.tip) and not await self.look_at_trunk(group, at):
+                self._show([], at)  # nothing is judged without trunk
                 return False
         await self._note_broken(at)
         linked, apart = await self._rehearsed(at)
@@ -151,7 +154,7 @@ class MergeQueue:
             free=self.judgings.free_benches,
             window=self._state.settings.gates.benches,
         )
-        self._show(_positions((*linked, *apart), moves.judge, self.lander.units), at)
+        self._show(self._places(linked, apart), at)
         for each in linked:
             if each.unit.id in moves.judge:
                 self._start(each, group)
@@ -256,7 +259,45 @@ class MergeQueue:
     def _is_due(self, unit: str) -> bool:
         return self.lander.failed.is_due(unit) and self._setbacks.retries.is_due(unit)
 
-    def _show(self, positions: str, at: datetime) -> None:
+    def _places(
+        self, linked: Sequence[Candidate], apart: Sequence[Candidate]
+    ) -> list[tuple[Candidate, Place]]:
+        """Return the candidates in the order of landing, each with what it waits for."""
+        window = self._state.settings.gates.benches
+        found = []
+        for depth, each in enumerate(linked):
+            found.append((each, self._place(each, depth, window)))
+        for each in apart:
+            place = self._place(each, 0, window)
+            # The sentence of a unit whose landing is blocked says so.
+            found.append((each, Place.OWN if place is Place.LANDS else place))
+        return found
+
+    def _place(self, candidate: Candidate, depth: int, window: int) -> Place:
+        if candidate.unit.id in self.lander.units:
+            return Place.LANDING
+        if candidate.commit in self.judgings.on_bench:
+            return Place.GATES
+        match candidate.standing:
+            case Standing.GREEN:
+                return Place.LANDS
+            case Standing.RED:
+                return Place.ALONE if depth else Place.TRUNK
+            case _:
+                return Place.BENCH if depth < window else Place.AHEAD
+
+    def _show(self, places: Sequence[tuple[Candidate, Place]], at: datetime) -> None:
+        entries = []
+        for position, (each, place) in enumerate(places, 1):
+            entries.append(
+                {
+                    "unit": each.unit.id,
+                    "position": position,
+                    "state": _STATES.get(place) or _state_of(each),
+                    "place": place,
+                }
+            )
+        positions = json.dumps(entries)
         known = self._store.get(Fact, "queue")
         if positions != (known.value if known else "[]"):
             fact = Fact(name="queue", value=positions)
@@ -293,28 +334,5 @@ class MergeQueue:
         return self._blame.settle(candidate, ruled, self.lander.tip, group, at)
 
 
-def _positions(
-    candidates: Iterable[Candidate],
-    judged_now: Collection[str],
-    landing: Collection[str],
-) -> str:
-    """Return the queue as `status` shows it, as JSON."""
-    rows = []
-    for place, each in enumerate(candidates, 1):
-        state = _shown(each, judged_now, landing)
-        rows.append({"unit": each.unit.id, "position": place, "state": state})
-    return json.dumps(rows)
-
-
-def _shown(
-    candidate: Candidate,
-    judged_now: Collection[str],
-    landing: Collection[str],
-) -> str:
-    if candidate.unit.id in landing:
-        return "landing"
-    if candidate.unit.id in judged_now:
-        return Standing.JUDGING
-    if candidate.standing is Standing.RED:
-        return Standing.UNKNOWN
-    return candidate.standing
+def _state_of(candidate: Candidate) -> str:
+    return "green" if candidate.standing is Standing.GREEN else "waiting"

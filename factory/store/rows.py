@@ -146,7 +146,10 @@ class Queued(Row):
     """The unit's place in the order of landing, from 1. Unit: units."""
 
     state: Literal["waiting", "judging", "green", "landing"]
-    """What the merge queue does with the unit."""
+    """What the merge queue does with the unit. `judging`: its gates run on a bench."""
+
+    why: str
+    """What the unit waits for, in one sentence."""
 
 
 class Choice(Row):

@@ -26,7 +26,8 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
         if not found:
             return None
         (unit,) = found
-        unit["why"] = views.why(unit, views.needed(con, [unit]), views.now_text())
+        known, told = views.needed(con, [unit]), views.moving(con, unit)
+        unit["why"] = views.why(unit, known, told, views.now_text())
         has_landed = unit["state"] == UnitState.LANDED
         return unit_rows.Unit(
             schema=rows.VERSION,

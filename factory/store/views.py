@@ -21,7 +21,7 @@ from factory.store.alive import answers, has_ended, is_held
 from factory.store.opening import OPEN, connect
 from factory.store.spending import charge, minutes_used
 from factory.store.states import UnitState
-from factory.store.waits import missing
+from factory.store.waits import missing, queued, ready
 
 TYPE_CHECKING = False  # importing typing would cost more time than the query
 if TYPE_CHECKING:
@@ -132,15 +132,19 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
         up = daemon(con)
         elsewhere = used_in(con)
         still_open = open_units(con)
+        stopped = up.state == "stopped"
+        queue = _queue(con, still_open, stopped=stopped)
+        told = {row.unit: row.why for row in queue}
+        told.update(_ready(con, still_open, stopped=stopped))
         return rows.Status(
             schema=rows.VERSION,
             at=now,
             daemon=up,
             trunk=trunk(con),
-            workers=_workers(con, is_up=up.state != "stopped", is_here=not elsewhere),
+            workers=_workers(con, is_up=not stopped, is_here=not elsewhere),
             units=_counts(con),
-            units_open=_in_short(con, still_open, now),
-            queue=_queue(con, still_open),
+            units_open=_in_short(con, still_open, told, now),
+            queue=queue,
             escalations=_escalations(con),
             budget=_budget(con, now[:10]),
             sandbox=_sandbox(con),
@@ -368,17 +372,28 @@ def open_units(con: sqlite3.Connection) -> "list[Json]":
     return sorted(units(con, OPEN["unit"]), key=rank)
 
 
-def why(unit: "Json", known: dict[str, UnitState], now: str) -> str:
+def moving(con: sqlite3.Connection, unit: "Json") -> dict[str, str]:
+    """Return what a ready or queued unit waits for, by its id; empty in other states."""
+    stopped = daemon(con).state == "stopped"
+    if unit["state"] == UnitState.QUEUED:
+        queue = _queue(con, units(con, '"state" = ?', unit["state"]), stopped=stopped)
+        return {row.unit: row.why for row in queue}
+    return _ready(con, [unit], stopped=stopped)
+
+
+def why(unit: "Json", known: dict[str, UnitState], told: dict[str, str], now: str) -> str:
     """Return what the unit waits for now, or else why it is in its state.
 
-    `known`: the states of what it needs, as `needed` returns them.
+    `known`: the states of what it needs, as `needed` returns them. `told`: see `moving`.
     """
+    if unit["id"] in told:
+        return told[unit["id"]]
     waits_by_itself = unit["state"] == UnitState.WAITING and unit["needs"] and not unit["cause"]
     if not waits_by_itself:
         return str(unit["why"])
     until = unit["not_before"]
     not_before = from_stamp(until) if until else None
-    sentence = missing(unit["needs"], not_before, known, now=from_stamp(now))
+    sentence = missing(unit["needs"], not_before, known, now=from_stamp(now), own=unit["id"])
     return sentence or str(unit["why"])
 
 
@@ -398,17 +413,34 @@ def needed(con: sqlite3.Connection, some: "list[Json]") -> dict[str, UnitState]:
     return {name: UnitState(state) for name, state in found}
 
 
-def _in_short(con: sqlite3.Connection, still_open: "list[Json]", now: str) -> list[rows.OpenUnit]:
+def _in_short(
+    con: sqlite3.Connection, still_open: "list[Json]", told: dict[str, str], now: str
+) -> list[rows.OpenUnit]:
     found = []
     known = needed(con, still_open)
     for unit in still_open:
-        unit["why"] = why(unit, known, now)
+        unit["why"] = why(unit, known, told, now)
         found.append(rows.OpenUnit(**_only(unit, IN_SHORT)))
     return found
 
 
-def _queue(con: sqlite3.Connection, still_open: "list[Json]") -> list[rows.Queued]:
-    """Return the queued units in the merge queue's order; units that are new to it are last."""
+def _ready(con: sqlite3.Connection, some: "list[Json]", *, stopped: bool) -> dict[str, str]:
+    """Return what each ready unit waits for."""
+    paused = is_paused(con)
+    told = {}
+    for unit in some:
+        if unit["state"] == UnitState.READY:
+            told[unit["id"]] = ready(unit["why"], paused=paused, stopped=stopped)
+    return told
+
+
+def _queue(
+    con: sqlite3.Connection, still_open: "list[Json]", *, stopped: bool
+) -> list[rows.Queued]:
+    """Return the queued units in the merge queue's order; units that are new to it are last.
+
+    If the daemon is stopped, nothing is judged and nothing lands.
+    """
     unspoken: Json = {"position": len(still_open) + 1, "state": "waiting"}
     said = dict[str, Json]()
     for entry in _fact(con, "queue") or []:
@@ -417,11 +449,16 @@ def _queue(con: sqlite3.Connection, still_open: "list[Json]") -> list[rows.Queue
     def place(unit: "Json") -> "tuple[int, str]":
         return said.get(unit["id"], unspoken)["position"], unit["since"]
 
-    queued = [unit for unit in still_open if unit["state"] == UnitState.QUEUED]
-    found = []
-    for position, unit in enumerate(sorted(queued, key=place), start=1):
-        state = said.get(unit["id"], unspoken)["state"]
-        found.append(rows.Queued(unit=unit["id"], position=position, state=state))
+    branch = trunk(con).branch or ""
+    found: list[rows.Queued] = []
+    waiting = [unit for unit in still_open if unit["state"] == UnitState.QUEUED]
+    for position, unit in enumerate(sorted(waiting, key=place), start=1):
+        entry = unspoken if stopped else said.get(unit["id"], unspoken)
+        ahead = found[-1].unit if found else ""
+        sentence = queued(entry.get("place", ""), unit["why"], ahead=ahead, trunk=branch)
+        found.append(
+            rows.Queued(unit=unit["id"], position=position, state=entry["state"], why=sentence)
+        )
     return found
 
 

@@ -264,30 +264,79 @@ def test_why_a_unit_waits_for_others_is_what_they_are_now_and_not_what_was_said(
     assert [entry.event for entry in entries_of(store)] == [Event.TASK_ACCEPTED]
 
 
-def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(
-    store: SqliteStore, con: sqlite3.Connection
-) -> None:
+def put_queue(store: SqliteStore, **facts: Any) -> None:
     put(
         store,
+        trunk={"branch": "main", "commit": "c", "state": "green", "gates_red": []},
         queue=[
-            {"unit": "gone", "position": 1, "state": "landing"},
-            {"unit": "b", "position": 2, "state": "judging"},
+            {"unit": "gone", "position": 1, "state": "landing", "place": "landing"},
+            {"unit": "b", "position": 2, "state": "judging", "place": "gates"},
+            {"unit": "d", "position": 3, "state": "green", "place": "lands"},
+            {"unit": "e", "position": 4, "state": "waiting", "place": ""},
         ],
+        **facts,
     )
     store.write(
         Event.UNIT_QUEUED,
-        unit("c", UnitState.QUEUED, since=NOW + timedelta(seconds=1)),
+        unit("c", UnitState.QUEUED, since=NOW + timedelta(seconds=1), why="waits to be judged"),
         unit("a", UnitState.QUEUED, since=NOW),
-        unit("b", UnitState.QUEUED, since=NOW + timedelta(seconds=2)),
+        unit("b", UnitState.QUEUED, since=NOW + timedelta(seconds=2), why="waits to be judged"),
+        unit("d", UnitState.QUEUED, since=NOW, why="waits to be judged"),
+        unit("e", UnitState.QUEUED, since=NOW, why="landing is blocked"),
         unit("gone", UnitState.LANDED),
         now=NOW,
     )
 
-    assert plain(views.status(con, AT))["queue"] == [
-        {"unit": "b", "position": 1, "state": "judging"},
-        {"unit": "a", "position": 2, "state": "waiting"},
-        {"unit": "c", "position": 3, "state": "waiting"},
+
+def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(
+    store: SqliteStore, con: sqlite3.Connection, lock: Path
+) -> None:
+    up = {"state": "running", "pid": os.getpid(), "since": AT, "version": "0.1.0"}
+    put_queue(store, daemon=up | {"lock": str(lock)})
+
+    seen = plain(views.status(con, AT))
+
+    assert seen["queue"] == [
+        {"unit": "b", "position": 1, "state": "judging", "why": "its gates run"},
+        {"unit": "d", "position": 2, "state": "green", "why": "green; lands after b"},
+        {"unit": "e", "position": 3, "state": "waiting", "why": "landing is blocked"},
+        {"unit": "a", "position": 4, "state": "waiting", "why": ""},
+        {"unit": "c", "position": 5, "state": "waiting", "why": "waits to be judged"},
     ]
+    whys = {row["id"]: row["why"] for row in seen["units_open"]}
+    assert whys == {row["unit"]: row["why"] for row in seen["queue"]}
+    assert plain(unit_views.show(con, "d"))["why"] == "green; lands after b"
+
+
+def test_nothing_is_judged_and_nothing_lands_without_a_daemon(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
+    put_queue(store)
+
+    assert {row["state"] for row in plain(views.status(con, AT))["queue"]} == {"waiting"}
+    assert plain(unit_views.show(con, "b"))["why"] == "waits to be judged"
+
+
+@pytest.mark.parametrize(
+    ("stored", "paused", "said"),
+    [
+        ("", None, "waits for factoryd start"),
+        ("waits for a free worker", None, "waits for a free worker"),
+        (
+            "waits for a free worker",
+            {"by": "you", "since": AT},
+            "the line is paused: factory resume",
+        ),
+    ],
+)
+def test_a_ready_unit_always_says_what_it_waits_for(
+    store: SqliteStore, con: sqlite3.Connection, stored: str, paused: object, said: str
+) -> None:
+    put(store, paused=paused)
+    store.write(Event.UNIT_READY, unit("a", UnitState.READY, why=stored), now=NOW)
+
+    assert [row["why"] for row in plain(views.status(con, AT))["units_open"]] == [said]
+    assert plain(unit_views.show(con, "a"))["why"] == said
 
 
 def test_the_last_five_landed_are_shown_newest_first(
