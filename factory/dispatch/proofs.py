@@ -7,7 +7,7 @@ After the third failure a card asks a person. No other unit waits for these comm
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 import anyio
@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 
 from factory.dispatch.facts import Facts
 from factory.ground.daemon_state import DaemonState, now
-from factory.ground.times import clock
 from factory.judging.judge import Judge
 from factory.judging.retries import BREAKS, KeptRetries, sentence_of, trace_of
 from factory.judging.ruled import Proof
@@ -31,8 +30,9 @@ from factory.store.unit import Unit, UnitState
 # For so long after its turn came, a proof gives way to judgings. Without an end, units that need a
 # proof would never start while other units keep the benches busy.
 PATIENCE_SECONDS = 600.0
-TURN = "its accept commands run on trunk when it is its turn to start"
-BENCH = "its accept commands wait for a bench, to run on trunk"
+# These sentences are short, because `status` shows them on lines of 80 columns.
+TURN = "accept runs on trunk when the unit is among the next"
+BENCH = "accept waits for a bench, to run on trunk"
 
 
 def is_unproven(unit: Unit, spec: Spec) -> bool:
@@ -58,10 +58,8 @@ class Proving:
 
     def begin(self, seconds: float, at: datetime) -> None:
         """Note that there is a bench; `seconds`: how long the commands may take."""
-        self.why = (
-            f"its accept commands run on trunk, where they must fail: since {clock(at)}, "
-            f"for at most {_lasting(seconds)}"
-        )
+        began = f"{at.astimezone(UTC):%H:%M:%S} UTC"
+        self.why = f"accept runs on trunk since {began}, for at most {_lasting(seconds)}"
 
 
 class Proofs:
@@ -96,12 +94,20 @@ class Proofs:
         self._failed.keep({unit.id for unit in units})
 
     def run(self, units: Sequence[Unit], facts: Facts, group: TaskGroup) -> None:
-        """Run the commands of these units, in this order. Only one proof waits for a bench."""
+        """Run the commands of these units, in this order. Only one proof waits for a bench.
+
+        If one waits, proofs of units that are no longer next end.
+        """
         for unit in units:
             self._turns.setdefault(unit.id, anyio.current_time())
         due = self._next(units)
+        names = {unit.id for unit in units}
         for proving in list(self._running.values()):
-            if proving.waits and (due is None or due.id != proving.unit):
+            if proving.waits:
+                is_needed = due is not None and due.id == proving.unit
+            else:
+                is_needed = due is None or proving.unit in names
+            if not is_needed:
                 self._end(proving)
         if due is not None and due.id not in self._running:
             self._begin(due, facts.spec(due).accept, group)

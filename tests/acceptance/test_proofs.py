@@ -19,7 +19,7 @@ def test_a_server_as_proof_keeps_no_bench_from_others_and_ends_with_its_unit(
         serve = f"trap '' TERM; echo $$ >> {pids}; while :; do sleep 1; done"
         line.drop("serve", "write('serve.txt', 'x')", accept=serve, priority=1)
         begun(line, pids, 1)
-        runs = line.unit("serve", UnitState.READY, why="run on trunk, where they must fail: since")
+        runs = line.unit("serve", UnitState.READY, why="accept runs on trunk since")
 
         line.kill()
         line.start()
@@ -31,7 +31,7 @@ def test_a_server_as_proof_keeps_no_bench_from_others_and_ends_with_its_unit(
         line.until("its process has ended", lambda: not alive(pid))
 
         assert "for at most 10 min" in runs.why
-        assert "its accept commands run on trunk" in said
+        assert "serve is ready: accept runs on trunk since" in said
         assert line.attempts("serve") == []
 
 

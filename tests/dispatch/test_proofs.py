@@ -19,7 +19,7 @@ from tests.accepted import accepted
 from tests.dispatch.test_pool import Floor, ScriptedJudge, floor_in
 from tests.on_record import NOW
 
-RUNS = "its accept commands run on trunk, where they must fail: since "
+RUNS = "accept runs on trunk since "
 HELD, READY, WAITING = UnitState.HELD, UnitState.READY, UnitState.WAITING
 
 
@@ -182,6 +182,24 @@ async def test_only_as_many_units_as_there_are_workers_are_proven_ahead(tmp_path
         await court.tick()
 
         assert [*judge.running] == ["a", "b"]
+
+
+async def test_a_unit_that_starts_earlier_gets_the_bench_of_one_that_is_no_longer_next(
+    tmp_path: Path,
+) -> None:
+    judge = SlowJudge(2)
+    async with floor_in(tmp_path, judge) as floor:
+        court = Court(floor, judge)
+        court.proves("serve")
+        court.proves("serve-too", priority=3)
+        await court.tick()
+        before = [*judge.running]
+
+        court.proves("now", priority=0)
+        await court.tick()
+
+        assert (before, [*judge.running]) == (["serve", "serve-too"], ["serve", "now"])
+        assert court.why("serve-too") == TURN
 
 
 async def test_other_units_start_while_a_proof_runs(court: Court) -> None:
