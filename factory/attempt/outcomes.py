@@ -13,7 +13,8 @@ from factory.attempt import triage
 from factory.attempt.digest import digest
 from factory.attempt.remarks import NOT_READ, unread
 from factory.attempt.triage import Next
-from factory.dispatch import budget
+from factory.dispatch import budget, contested
+from factory.dispatch.contested import Contest
 from factory.dispatch.pauses import note_end
 from factory.ground.daemon_state import DaemonState, Stopping
 from factory.ground.times import clock
@@ -25,7 +26,7 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
 from factory.store.spec import Spec
-from factory.store.unit import FINAL, SPENDS, EndReason, Unit, UnitState, advance
+from factory.store.unit import FINAL, EndReason, Unit, UnitState, advance, spent_by
 
 # Most questions in a row with a default answer. A question costs no attempt, so without this
 # limit a unit could ask forever.
@@ -37,7 +38,7 @@ class Refusal:
     """Why a submitted unit does not land.
 
     `said`: the text that the next attempt reads instead of the last words of the agent.
-    `ask`: the card for a person.
+    `ask`: the card for a person. `contest`: where the change conflicts with trunk.
     """
 
     reason: EndReason
@@ -45,6 +46,7 @@ class Refusal:
     red: Sequence[Verdict] = ()
     said: str = ""
     ask: Ask | None = None
+    contest: Contest | None = None
 
 
 class Outcomes:
@@ -92,6 +94,7 @@ class Outcomes:
             if unit.state not in FINAL:
                 is_told = attempt.reason is EndReason.TOLD
                 spent = replace(unit, spent=self._spent(attempt), submission="", resume=is_told)
+                spent = contested.after(spent, attempt.reason)
                 if attempt.reason is EndReason.SPLIT:
                     changed += self._split(spent, parts, at)
                     self._pass_on(attempt, parts, at)
@@ -148,6 +151,9 @@ class Outcomes:
             # This also closes the card that says what blocks the landing of the unit.
             why = f"{unit.id} was sent back: {refusal.detail}"
             self._escalations.leave(unit.id, now=at, why=why)
+            if refusal.contest is not None:
+                noted = contested.noted(self._unit(unit.id), refusal.contest)
+                self._store.write(Event.UNIT_QUEUED, noted, now=at, unit=unit.id)
             self.finish(judged, at=at, ask=refusal.ask)
 
     def tell(self, unit: Unit, *, at: datetime) -> None:
@@ -291,11 +297,11 @@ class Outcomes:
         """Return how many attempts count, including this one; each counts at most once."""
         known = {each.number: each for each in self._store.select(Attempt, unit=attempt.unit)}
         known[attempt.number] = attempt
-        spent = 0
+        reasons = []
         for each in known.values():
-            if each.reason is not None and SPENDS[each.reason]:
-                spent += 1
-        return spent
+            if each.reason is not None:
+                reasons.append(each.reason)
+        return spent_by(reasons)
 
     def _in_a_row(self, attempt: Attempt) -> int:
         """Return how many attempts in a row, up to this one, ended for the same reason."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from factory.ground.reserved import NO_AGENT
 from factory.ground.times import backoff
-from factory.store.unit import SPENDS, EndReason, Unit
+from factory.store.unit import SPENDS, SPENT_CONFLICTS, EndReason, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,10 @@ def next_move(
     exhausted = unit.spent >= limit + unit.bonus or (
         unit.agent == NO_AGENT and reason in DETERMINISTIC
     )
-    if SPENDS[reason] and exhausted:
+    is_spent = SPENDS[reason]
+    if reason is EndReason.CONFLICT:
+        is_spent = unit.conflicts >= SPENT_CONFLICTS
+    if is_spent and exhausted:
         return Move(Next.HOLD)
     delay = backoff(max(1, unit.spent)) if reason in BACKS_OFF else 0
     return Move(Next.RETRY, delay=delay, fresh=reason in FRESH)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from factory.dispatch.agents import Agents
 from factory.dispatch.ledger import Ledger
 from factory.dispatch.pauses import Rests, rests_at
-from factory.ground.settings import Budget
+from factory.ground.settings import Budget, Limits
 from factory.people.causes import AgentTrouble, Cause, parse
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, Hook
@@ -40,6 +40,10 @@ class Facts:
     def spec(self, unit: Unit) -> Spec:
         """Return what the task of the unit asks for."""
         return self.specs[unit.id]
+
+    def minutes(self, unit: Unit, limits: Limits) -> float:
+        """Return how long an attempt of the unit may take."""
+        return self.spec(unit).minutes or limits.minutes
 
     def agent(self, unit: Unit) -> str:
         """Return the agent for the unit; a unit that names a model goes to no deputy."""

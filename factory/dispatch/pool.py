@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from anyio.abc import TaskGroup
@@ -15,6 +16,7 @@ from anyio.abc import TaskGroup
 from factory.dispatch import pauses, scheduling, stops
 from factory.dispatch.agents import Agents
 from factory.dispatch.budget import Amount, Short
+from factory.dispatch.contested import Starts
 from factory.dispatch.crew import Crew, Runs
 from factory.dispatch.facts import Facts, gather
 from factory.dispatch.proofs import Proofs, is_unproven
@@ -173,13 +175,14 @@ class Pool:
         """Start units; return the next units whose accept commands must run before they start."""
         startable = self._startable(units, facts, stopped)
         affordable = [unit for unit in startable if not self._is_short(unit, facts)]
+        limits = self._state.settings.limits
         choices = scheduling.choose(
             affordable,
             facts.hooks,
-            now=facts.at,
             stopped=self._why_stopped(facts),
             homes=_homes(affordable, facts),
             unproven={unit.id for unit in affordable if is_unproven(unit, facts.spec(unit))},
+            starts=Starts(units, partial(facts.minutes, limits=limits), facts.at),
         )
         proving = []
         for choice in choices:
@@ -225,7 +228,7 @@ class Pool:
         return False
 
     def _grant(self, unit: Unit, facts: Facts) -> Amount | Short:
-        minutes = facts.spec(unit).minutes or self._state.settings.limits.minutes
+        minutes = facts.minutes(unit, self._state.settings.limits)
         return facts.accounts.reserve(unit, facts.agent(unit), minutes)
 
     def _is_short(self, unit: Unit, facts: Facts) -> bool:

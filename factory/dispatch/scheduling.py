@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from factory.dispatch.contested import Starts
 from factory.ground.reserved import NO_AGENT
 from factory.ground.scope import overlap
 from factory.ground.times import as_of, clock
@@ -42,22 +43,23 @@ def choose(
     units: Iterable[Unit],
     hooks: Sequence[Hook],
     *,
-    now: datetime,
     stopped: Callable[[Unit], str],
     homes: Mapping[str, str],
+    starts: Starts,
     unproven: Collection[str] = (),
 ) -> list[Choice]:
     """Return the choice for each ready unit, in order of rank.
 
     `units`: all units that are not final. `stopped`: returns why a unit may not start now, or "".
-    `homes`: the worker whose workspace has the session of a unit. `unproven`: units whose accept
-    commands must run before they get a hook; until then, other units may start in their place. A
-    unit that waits because of its scope also stops later units that overlap it; otherwise a unit
-    with a wide scope might wait for ever.
+    `homes`: the worker whose workspace has the session of a unit. `starts`: decides about units
+    that conflicted, and has the time. `unproven`: units whose accept commands must run before they
+    get a hook; until then, other units may start in their place. A unit that waits because of its
+    scope also stops later units that overlap it; otherwise a unit with a wide scope might wait for
+    ever.
     """
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
     workers = sum(hook.state in ("idle", "running") for hook in hooks)
-    under_way, due = _sorted_out(units, now)
+    under_way, due = _sorted_out(units, starts.now)
     choices = []
     ahead = 0  # units that could start before this unit
     for unit in due:
@@ -67,6 +69,7 @@ def choose(
             choices.append(Choice(unit, None, why, proves=not why and ahead < workers))
             ahead += not why
             continue
+        why = why or starts.why_not(unit)
         ahead += not why
         if not stop:
             under_way.append(unit)

@@ -260,10 +260,11 @@ class TrunkJudge:
         If the commit has different rules, the next call of `look` judges the commit by its own
         rules.
         """
-        before = await self._rulings.of(parent)
-        ruling = await self._rulings.of(commit)
+        # First, so that no attempt starts from the earlier commit while the rules are read.
         self._rulings.tip = commit
         self._ruled = None
+        before = await self._rulings.of(parent)
+        ruling = await self._rulings.of(commit)
         if ruling.rules.gates and ruling.judges_like(before):
             self._looked = (commit, answers(self._store))
             self._ruled = ruled

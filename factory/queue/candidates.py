@@ -11,6 +11,7 @@ from typing import TypeVar
 import anyio
 
 from factory.attempt.outcomes import Outcomes, Refusal
+from factory.dispatch import contested
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
@@ -22,6 +23,7 @@ from factory.queue.candidate import Candidate
 from factory.queue.change import facts_of
 from factory.queue.judgings import Judgings
 from factory.queue.setbacks import Setbacks
+from factory.queue.turns import Turns
 from factory.repo.branch import AGENT_EMAIL
 from factory.repo.git import Person
 from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
@@ -56,6 +58,7 @@ class Candidates:
         self._judgings = judgings
         self._outcomes = outcomes
         self._setbacks = setbacks
+        self._turns = Turns(store=store, state=state, own=trunk.own)
         self._rulings = judgings.rulings
         self._specs: dict[str, Spec] = {}  # specs of queued units, which do not change
         self._checked: set[Check] = set()  # changes that break no current rule
@@ -117,6 +120,20 @@ class Candidates:
                 found.append(unit)
         return found
 
+    async def in_turn(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Unit]:
+        """Return the units without those that wait for an attempt at the same path."""
+        waiting = await self._turns.waiting(units, tip, at)
+        for unit in units:
+            why = waiting.get(unit.id, "")
+            if why:
+                # If it already conflicts with trunk, it goes back now.
+                await self.chain([unit], tip, at)
+            elif contested.is_wait(unit.why):
+                why = "waits to be judged"
+            if why:
+                self._outcomes.note(unit, why, at)
+        return [unit for unit in units if unit.id not in waiting]
+
     async def chain(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Candidate]:
         """Rehearse the units on top of each other; return the candidates.
 
@@ -135,7 +152,7 @@ class Candidates:
                 if await self._tried(unit, step, at):
                     links.append(self._candidate(unit, parent, rehearsed))
             elif rehearsed is not None and not links:
-                self._refuse(unit, rehearsed, at)
+                await self._refuse(unit, rehearsed, at)
         return links
 
     def _candidate(self, unit: Unit, parent: str, rehearsed: Rehearsed) -> Candidate:
@@ -233,10 +250,11 @@ class Candidates:
         }
         return compose(attempt.summary, title=unit.title, trailers=trailers, task=asked)
 
-    def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
+    async def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
         if isinstance(why, Nothing):
             detail = "trunk already has this change: merged onto the newest trunk, it is empty"
             self._outcomes.send_back(unit, Refusal(EndReason.EMPTY, detail), at)
             return
         detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"
-        self._outcomes.send_back(unit, Refusal(EndReason.CONFLICT, detail), at)
+        contest = await self._turns.contest(unit, why.paths)
+        self._outcomes.send_back(unit, Refusal(EndReason.CONFLICT, detail, contest=contest), at)

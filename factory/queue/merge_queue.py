@@ -12,6 +12,7 @@ from typing import Any
 from anyio.abc import TaskGroup
 
 from factory.attempt.outcomes import Outcomes
+from factory.dispatch import contested
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import line_cards
@@ -240,14 +241,15 @@ class MergeQueue:
         self.lander.failed.keep(names)
         self._setbacks.retries.keep(names)
         self.lander.in_the_way.keep(names)
-        queued.sort(key=lambda unit: (unit.priority, unit.since, unit.id))
+        queued.sort(key=contested.turn)
         await self._candidates.compare(queued)  # the next step reads the comparisons from the cache
         there = [unit for unit in queued if unit.id in self._aside or self._is_due(unit.id)]
         return await self._candidates.admitted(there, self.lander.tip, at)
 
     async def _rehearsed(self, at: datetime) -> tuple[list[Candidate], list[Candidate]]:
         """Return the candidates of the chain, and the candidates outside of it, each on trunk."""
-        queue = await self._admitted(at)
+        admitted = await self._admitted(at)
+        queue = await self._candidates.in_turn(admitted, self.lander.tip, at)
         line = [unit for unit in queue if unit.id not in self._aside]
         linked = await self._candidates.chain(line, self.lander.tip, at)
         apart: list[Candidate] = []

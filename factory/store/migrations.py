@@ -92,4 +92,9 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {
         'ALTER TABLE "task" DROP COLUMN "name"',
         'ALTER TABLE "task" DROP COLUMN "source"',
     ),
+    4: (
+        'ALTER TABLE "unit" ADD COLUMN "conflicts" INTEGER DEFAULT 0',
+        'ALTER TABLE "unit" ADD COLUMN "contested" DEFAULT \'[]\'',
+        'ALTER TABLE "unit" ADD COLUMN "behind" DEFAULT \'[]\'',
+    ),
 }

@@ -4,7 +4,7 @@ Invariant: only `advance` and `as_landed` change a unit's state, and the journal
 same transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -72,6 +72,7 @@ SPENDS: Mapping[EndReason, bool] = {
     reason: reason
     not in {
         EndReason.SUBMITTED,  # provisional: the judge later replaces it with the final reason
+        EndReason.CONFLICT,  # `spent_by` counts it from the third in a row on
         EndReason.ASKED,
         EndReason.TOLD,
         EndReason.SPLIT,
@@ -84,6 +85,23 @@ SPENDS: Mapping[EndReason, bool] = {
     }
     for reason in EndReason
 }
+
+
+SPENT_CONFLICTS = 3  # from so many conflicts in a row on, a conflict counts
+
+
+def spent_by(reasons: Iterable[EndReason]) -> int:
+    """Return how many of a unit's attempts count against its limit; oldest first."""
+    spent = 0
+    conflicts = 0
+    for reason in reasons:
+        if reason is EndReason.CONFLICT:
+            conflicts += 1
+            spent += conflicts >= SPENT_CONFLICTS
+        elif SPENDS[reason]:
+            conflicts = 0
+            spent += 1
+    return spent
 
 
 NO_PROOF = "none"  # the value of `proven` for a unit without accept commands
@@ -117,6 +135,9 @@ class Unit:
     approved: tuple[str, ...] = ()  # kinds of cards that a person waived for this unit
     resume: bool = False  # the next attempt continues the last session if possible
     fresh: bool = False  # the next attempt starts from trunk, not from the previous tree
+    conflicts: int = 0  # conflicts in a row; attempts that do not count do not end the row
+    contested: tuple[str, ...] = ()  # the paths of these conflicts
+    behind: tuple[str, ...] = ()  # units that were queued with these paths at the last conflict
     proven: str = ""  # trunk commit on which its accept commands failed; NO_PROOF if it has none
 
 

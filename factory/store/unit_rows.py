@@ -251,6 +251,15 @@ class Unit(OpenUnit):
     fresh: bool
     """Whether the next attempt starts from trunk and not from the last attempt's tree."""
 
+    conflicts: int
+    """How many attempts in a row conflicted with trunk. Unit: attempts."""
+
+    contested: Sequence[str]
+    """The paths on which these attempts conflicted."""
+
+    behind: Sequence[str]
+    """The units that were in the merge queue with changes to these paths at the last conflict."""
+
     proven: str
     """The trunk commit on which the unit's `accept` commands failed; `none` without commands."""
 

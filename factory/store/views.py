@@ -72,7 +72,17 @@ ACCOUNTS = f"""
     SELECT {_ACCOUNT} FROM "attempt" WHERE "day" = ?
     UNION ALL SELECT {_ACCOUNT} FROM "attempt" WHERE {OPEN["attempt"]}
 """
-_HOLD_JSON = ("needs", "scope", "approved", "units", "options", "left_out", "rewrote")
+_HOLD_JSON = (
+    "needs",
+    "scope",
+    "approved",
+    "contested",
+    "behind",
+    "units",
+    "options",
+    "left_out",
+    "rewrote",
+)
 _HOLD_TRUTH = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from factory.attempt.outcomes import Outcomes, Refusal
 from factory.dispatch import scheduling
+from factory.dispatch.contested import Contest
 from factory.ground.errors import Fenced
 from factory.inbox.split import Part, is_part
 from factory.people import cards as words
@@ -411,15 +412,55 @@ def test_a_guards_card_keeps_the_submission_so_that_it_may_land(
     assert (line.the_unit().state, line.the_unit().base) == (QUEUED, "b" * 40)
 
 
-def test_a_conflict_asks_a_person_only_when_attempts_are_used_up(
+def conflict(line: OnRecord, outcomes: Outcomes, *paths: str, behind: tuple[str, ...] = ()) -> None:
+    """The submitted unit conflicts on these paths."""
+    why = f"conflicts with trunk in {', '.join(paths)}"
+    contest = Contest(paths, behind)
+    outcomes.send_back(line.the_unit(), Refusal(R.CONFLICT, why, contest=contest), NOW)
+
+
+def again(line: OnRecord, outcomes: Outcomes, number: int, reason: EndReason) -> None:
+    """The unit's next attempt ends."""
+    hook = replace(line.the_hook(), unit="fix", attempt=number, state="running")
+    line.change("fix", state=UnitState.RUNNING, attempt=number)
+    attempt = ended(line.attempt("fix", number, hook), reason, commit="c" * 40)
+    outcomes.finish(attempt, hook=line.the_hook(), at=NOW)
+
+
+def test_only_the_third_conflict_in_a_row_counts_and_asks_a_person(
     line: OnRecord, outcomes: Outcomes
 ) -> None:
     queued(line, outcomes, text="---\nattempts: 1\n---\ndo it")
+    conflict(line, outcomes, "a.py")
+    again(line, outcomes, 2, R.HANDED_BACK)
+    again(line, outcomes, 3, R.SUBMITTED)
+    conflict(line, outcomes, "a.py")
+    free = line.the_unit()
+    again(line, outcomes, 4, R.SUBMITTED)
 
-    outcomes.send_back(line.the_unit(), Refusal(R.CONFLICT, "conflicts with trunk in a.py"), NOW)
+    conflict(line, outcomes, "a.py")
 
+    assert (free.state, free.spent, free.conflicts) == (READY, 0, 2)
     assert line.open_cards() == [("E1", CardKind.CONFLICT, ("fix",))]
-    assert line.the_unit().submission == ""
+    assert (line.the_unit().submission, line.the_unit().spent) == ("", 1)
+
+
+def test_the_paths_of_conflicts_are_kept_until_an_attempt_counts(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
+    queued(line, outcomes)
+    conflict(line, outcomes, "a.py", behind=("other",))
+    first = line.the_unit()
+    again(line, outcomes, 2, R.SUBMITTED)
+    conflict(line, outcomes, "b.py")
+    second = line.the_unit()
+
+    again(line, outcomes, 3, R.EMPTY)
+
+    assert (first.conflicts, first.contested, first.behind) == (1, ("a.py",), ("other",))
+    assert (second.conflicts, second.contested, second.behind) == (2, ("b.py", "a.py"), ())
+    last = line.the_unit()
+    assert (last.conflicts, last.contested, last.spent) == (0, (), 1)
 
 
 def test_what_a_person_let_pass_about_one_change_is_asked_again_about_the_next(

@@ -136,6 +136,15 @@ def test_what_spends_no_attempt_never_asks_because_attempts_are_used_up(reason: 
     assert next_move(reason, a_unit(spent=3), limit=3, lost_in_a_row=1).next is NEXT[reason].next
 
 
+def test_only_the_third_conflict_in_a_row_asks_because_attempts_are_used_up() -> None:
+    moves = [
+        next_move(R.CONFLICT, a_unit(spent=3, conflicts=count), limit=3).next
+        for count in (1, 2, 3, 4)
+    ]
+
+    assert moves == [Next.RETRY, Next.RETRY, Next.HOLD, Next.HOLD]
+
+
 def test_attempts_that_a_person_granted_come_on_top() -> None:
     assert next_move(R.GATE_RED, a_unit(spent=3, bonus=3), limit=3).next is Next.RETRY
     assert next_move(R.GATE_RED, a_unit(spent=6, bonus=3), limit=3).next is Next.HOLD

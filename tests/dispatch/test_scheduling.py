@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.dispatch.contested import Starts
 from factory.dispatch.scheduling import Choice, choose, next_time, rank, settle, why_stopped
 from factory.store.records import Hook
 from factory.store.unit import Unit, UnitState
@@ -35,7 +36,8 @@ def chosen(
         agent = unit.agent or "claude"
         return why_stopped(unit, agent, blocked or {}, trunk_red=trunk_red)
 
-    return choose(units, hooks, now=NOW, stopped=stopped, homes=homes or {})
+    starts = Starts(units, lambda unit: 45, NOW)
+    return choose(units, hooks, stopped=stopped, homes=homes or {}, starts=starts)
 
 
 def hooks(count: int) -> list[Hook]:

@@ -374,7 +374,6 @@ class Day:
         }
         assert spent <= {
             ("again", "gate_red"),
-            ("clash", "conflict"),
             ("hopeless", "crashed"),
             ("repair-trunk", "crashed"),
         }

@@ -8,6 +8,7 @@ from factory.child.process import Exit
 from factory.store.records import Attempt
 from tests.simulation.world import Agent, World
 
+APPENDING = "appending"  # honest, on a file that others change too; also while all is calm
 KINDS = (
     *(
         "honest",
@@ -33,6 +34,7 @@ KINDS = (
         "lost",
     ),
     *("unstartable", "conflicting", "own folder", "splitting", "splitting badly"),
+    APPENDING,
 )
 
 
@@ -41,7 +43,9 @@ def begin(world: World, run: Run, body: str, earlier: Attempt | None) -> None:
     script = next((line for line in body.splitlines() if line.startswith("script: ")), "script: ")
     kinds = [kind for kind in script.removeprefix("script: ").split(", ") if kind]
     number = run.attempt.number
-    kind = kinds[number - 1] if number <= len(kinds) and not world.calm else "honest"
+    kind = kinds[number - 1] if number <= len(kinds) else "honest"
+    if world.calm and kind != APPENDING:
+        kind = "honest"
     agent = _agent(world, run, kind, carried=bool(earlier and earlier.tree and not run.unit.fresh))
     world.agents[str(run.run_dir)] = agent
     world.started.append((world.clock.elapsed, run.attempt.agent, str(run.run_dir)))
@@ -74,6 +78,8 @@ def _work(files: dict[str, str], run: Run, chance: Random, kind: str, *, carried
     if run.unit.title == "Repair":
         for name, text in list(files.items()):
             files[name] = text.replace("BROKEN", "mended") if name.endswith(".txt") else text
+    if kind == APPENDING:
+        files["shared.txt"] += f"{unit}\n"
     strays = {
         "gates": {"conventions/gates/20-test.sh": "true\n"},
         "outside": {"elsewhere.txt": unit},
@@ -106,6 +112,8 @@ def _end(agent: Agent, world: World, kind: str) -> None:
             else b"---\nneeds: a\n---\nDo it.\n"
         )
         agent.split = {"a.md": b"Do it.\nscript: splitting\n", "b.md": last}
+    if kind == APPENDING:
+        agent.ends = world.clock.elapsed + world.chance.uniform(300, 330)
     agent.seen.limited = kind in ("limited", "stale limit")
     ahead = {"limited": world.chance.choice([600, 18_000]), "stale limit": -3600}
     agent.reset_in = ahead.get(kind)

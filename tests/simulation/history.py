@@ -155,10 +155,11 @@ def play(plan: Plan) -> Told:
     return history_of(plan).told()
 
 
-def history_of(plan: Plan) -> "History":
-    """The history, played."""
+def history_of(plan: Plan, *, calm: bool = False) -> "History":
+    """The history, played; `calm`: nothing goes wrong by chance."""
     clock = Clock()
     history = History(plan, clock)
+    history.world.calm = calm
     set_clock = CLOCK.set(clock.wall)
     kept, process.end = process.end, _ended
     try:

@@ -415,7 +415,9 @@ class Gates:
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
         return False
 
-    async def judge(self, case: Case, *, accept: Sequence[str] = ()) -> Judgement:
+    async def judge(
+        self, case: Case, *, accept: Sequence[str] = (), stop: bool = True
+    ) -> Judgement:
         if not case.rules.gates:
             return Judgement(answer=Answer.NO_GATE)
         red = self._world.red(case.commit, case.rules.gates)

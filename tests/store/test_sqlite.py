@@ -319,6 +319,8 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
             con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')
         con.execute('ALTER TABLE "verdict" DROP COLUMN "rewrote"')
         con.execute('ALTER TABLE "verdict" DROP COLUMN "evidence"')
+        for column in ("conflicts", "contested", "behind"):
+            con.execute(f'ALTER TABLE "unit" DROP COLUMN "{column}"')
         con.execute('DROP TABLE "spec"')
         con.execute('ALTER TABLE "task" ADD COLUMN "name"')
         con.execute('ALTER TABLE "task" ADD COLUMN "source"')

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.ground.errors import IllegalTransition
-from factory.store.unit import FINAL, LEADS_TO, SPENDS, EndReason, Unit, UnitState, advance
+from factory.store.unit import (
+    FINAL,
+    LEADS_TO,
+    SPENDS,
+    EndReason,
+    Unit,
+    UnitState,
+    advance,
+    spent_by,
+)
 from tests.store_contract import NOW, READY, of_kind
 
 STATES = st.sampled_from(UnitState)
@@ -75,8 +84,27 @@ def test_only_what_was_judged_lands() -> None:
 
 
 def test_the_reasons_that_spend_an_attempt_are_those_of_the_contract() -> None:
-    spent = {"empty", "gate_red", "not_proven", "conflict", "out_of_scope", "guard"}
+    spent = {"empty", "gate_red", "not_proven", "out_of_scope", "guard"}
     spent |= {"timed_out", "silent", "no_progress", "crashed", "over_budget"}
 
     assert {str(reason) for reason in EndReason if SPENDS[reason]} == spent
     assert SPENDS.keys() == set(EndReason)
+
+
+C, RED, BACK = EndReason.CONFLICT, EndReason.GATE_RED, EndReason.HANDED_BACK
+
+
+@pytest.mark.parametrize(
+    ("reasons", "spent"),
+    [
+        ((C, C), 0),
+        ((C, C, C), 1),
+        ((C, BACK, C, EndReason.TOLD, C, C), 2),
+        ((C, C, RED, C, C), 1),
+        ((RED, C, RED), 2),
+    ],
+)
+def test_a_conflict_counts_from_the_third_in_a_row_on(
+    reasons: tuple[EndReason, ...], spent: int
+) -> None:
+    assert spent_by(reasons) == spent
