@@ -24,7 +24,7 @@ help:
 	@echo "make picture     draw docs/status.svg from a run of the demo"
 	@echo "make commands    write the tables in docs/commands.md from factory/cli/parsers.py"
 	@echo "make schemas     write docs/json/ from the rows that commands print"
-	@echo "make settings    write the table in docs/configuration.md from factory/ground/settings.py"
+	@echo "make settings    write the table in docs/configuration.md from factory/ground/settings_file.py"
 	@echo "make matrix      run each real agent CLI under a real daemon, with and without failures (a quarter of an hour)"
 	@echo "make hostile     measure the memory and the longest turn of a daemon with hostile agents (a minute); DEEDS='yes-as-text …' for some"
 	@echo "make faults      kill the daemon at every fault point, on each side, at its first and second passage"

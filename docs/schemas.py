@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from factory.cli.config import Guards
 from factory.cli.smoke import AgentCheck
-from factory.ground.settings import KEYS, Value
+from factory.ground.settings_file import KEYS, Value
 from factory.store import rows, unit_rows
 from factory.store.journal import Event
 from factory.store.records import CardKind

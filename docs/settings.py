@@ -1,4 +1,4 @@
-"""Writes the table of settings in docs/configuration.md, from factory/ground/settings.py.
+"""Writes the table of settings in docs/configuration.md, from factory/ground/settings_file.py.
 
 `make settings` runs it; tests/test_docs.py fails while the page is stale. The text around the table is written by hand.
 """
@@ -10,7 +10,7 @@ from typing import get_args
 from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
-from factory.ground.settings import KEYS, NOT_YET, Value
+from factory.ground.settings_file import KEYS, NOT_YET, Value
 
 PAGE = Path(__file__).with_name("configuration.md")
 MARK = "<!-- settings: written by `make settings` -->"

@@ -46,12 +46,13 @@ from factory.repair.keeper import Keeper
 from factory.repo.benches import Benches
 from factory.repo.examine import Repository
 from factory.repo.git import Git
+from factory.repo.locate import Located, locate
 from factory.repo.opened import opened
 from factory.repo.trunk import Trunk
 from factory.repo.underway import Underway
 from factory.repo.workspaces import Workspaces
 from factory.requests import Requests
-from factory.store import views
+from factory.store.facts_at import remembered_trunk
 from factory.store.high_water import HighWater
 from factory.store.names import is_taken
 from factory.store.ports import Store
@@ -88,9 +89,16 @@ class Floor:
     log: Log | None = None
 
 
-async def the_repository(root: Path, environ: Mapping[str, str], chosen: Settings) -> Repository:
+async def the_repository(
+    root: Path,
+    environ: Mapping[str, str],
+    chosen: Settings,
+    *,
+    locating: Callable[[Path], Located] = locate,
+) -> Repository:
     """Return the user's repository; trunk is the configured branch, else the earlier one."""
-    return await opened(root, environ, trunk=chosen.trunk or views.remembered_trunk(str(root)))
+    trunk = chosen.trunk or remembered_trunk(str(root))
+    return await opened(root, environ, trunk=trunk, locating=locating)
 
 
 def their_excludes(repository: Repository) -> list[str]:

@@ -24,7 +24,7 @@ from factory import __version__
 from factory.assembly import HOME, Floor, assemble, the_names, the_repository
 from factory.child import process
 from factory.desk import SCAN_SECONDS, Desk, hide, put
-from factory.ground import bounded, faults, settings
+from factory.ground import bounded, faults
 from factory.ground.daemon_state import DRAIN_SECONDS, DaemonState, Stopping, now
 from factory.ground.errors import (
     Deposed,
@@ -39,6 +39,7 @@ from factory.ground.places import Places, check_writable, places
 from factory.ground.times import stamp
 from factory.ground.unlocked import once_unlocked
 from factory.ground.watch import Watch
+from factory.reading import Signature, read_outset
 from factory.repair.catch_up import CatchUp
 from factory.repair.rebuild import Rebuild
 from factory.repair.rescue import Rescue
@@ -46,7 +47,7 @@ from factory.repair.takeover import take_over
 from factory.repo.examine import Repository, exclude
 from factory.repo.trunk import make
 from factory.repo.underway import CLAIM_SECONDS
-from factory.store import views
+from factory.store.facts_at import identity_at
 from factory.store.high_water import HighWater
 from factory.store.journal import Event
 from factory.store.records import Fact, Hook
@@ -62,23 +63,20 @@ LEAVE_GIT_S = 20.0
 
 async def serve(root: Path, environ: Mapping[str, str]) -> None:
     """Run the factory of the repository at `root`; raise FactoryError if it cannot start."""
-    config = root / "factory.toml"
-    chosen = settings.load(config, environ)
-    repository = await the_repository(root, environ, chosen)
+    outset = await read_outset(root, environ)
+    repository = await the_repository(root, environ, outset.settings, locating=outset.locate)
     names = await the_names(repository, environ)
     where = places(repository.root, repository.common_dir, environ, names)
     with locked(where.lock, where.root) as lock:
         furnish(where)
         with _logging(where.log) as opened:
-            await _serve(
-                DaemonState(settings=chosen, places=where, environ=environ),
-                repository,
-                opened,
-                lock,
-            )
+            state = DaemonState(settings=outset.settings, places=where, environ=environ)
+            await _serve(state, repository, opened, lock, seen=outset.signature)
 
 
-async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: Lock) -> None:
+async def _serve(
+    state: DaemonState, repository: Repository, opened: Log, lock: Lock, *, seen: Signature
+) -> None:
     where = state.places
     # Opened first: if the start dies here, nothing shows that this factory has worked.
     store = SqliteStore(where.store, new=not where.worked)
@@ -86,7 +84,7 @@ async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: 
         # We have the lock. If a file system gives it to two daemons, the newer one wins.
         await once_unlocked(lambda: store.own(secrets.token_hex(8), now=now()), seconds=STORE_S)
         # End what an earlier daemon left running, before this daemon reuses anything.
-        taken_over = await take_over(store, where, identity_at=views.identity_at, now=now())
+        taken_over = await take_over(store, where, identity_at=identity_at, now=now())
         own = await make(repository, where.git, state.environ)
         await own.seize()
         floor = assemble(store, state, repository, own)
@@ -94,7 +92,7 @@ async def _serve(state: DaemonState, repository: Repository, opened: Log, lock: 
         await floor.sandbox.look()
         floor.sandbox.check(state.settings.sandbox.mode)
         hide(floor)
-        await _run(floor, Desk(floor, start=taken_over.lines), lock)
+        await _run(floor, Desk(floor, start=taken_over.lines, seen=seen), lock)
     finally:
         with suppress(StoreError):
             HighWater(where.high_water).note_seq(store.last_seq())

@@ -5,8 +5,9 @@ when its problem ends.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -21,24 +22,31 @@ from factory.ground.errors import ConfigError, RepositoryError, StoreError
 from factory.ground.names import choose
 from factory.ground.places import holding, there
 from factory.ground.sentences import shown
+from factory.ground.settings import Settings
 from factory.judging.rulings import Ruling
 from factory.people import line_cards
 from factory.people.answers import answers
 from factory.people.causes import BAD_CONFIG
+from factory.reading import Signature, read_settings, signature_of
 from factory.store.journal import Event
 from factory.store.records import Fact
 
 SCAN_SECONDS = 30.0
 REJECTED_SHOWN = 5
 
+Read = Callable[[Path, Mapping[str, str]], Awaitable[Settings]]
+
 
 class Desk:
     """Watches the places where a person acts: requests, the inbox, factory.toml."""
 
-    def __init__(self, floor: Floor, *, start: Sequence[str] = ()) -> None:
-        """Take `start`, the sentences for a person about this daemon's start."""
+    def __init__(self, floor: Floor, *, start: Sequence[str] = (), seen: Signature = ()) -> None:
+        """Take `start`, the sentences for a person about this daemon's start.
+
+        `seen`: the signature of the factory.toml whose settings are in force.
+        """
         self._floor = floor
-        self._config = Config(floor)
+        self._config = Config(floor, seen=seen)
         self.start = [*start]
         self.watch: Sequence[str] = ()  # folders whose changes are not reported
         self._rules: Sequence[str] = ()  # problems in trunk's conventions
@@ -61,7 +69,7 @@ class Desk:
     async def tick(self) -> float:
         """Do one pass; return the seconds until the next pass."""
         floor = self._floor
-        config = self._config.tick()
+        config = await self._config.tick()
         floor.requests.tick(now())
         scan = await floor.intake.tick(now())
         if scan.accepted:
@@ -121,26 +129,31 @@ class Desk:
 class Config:
     """Applies edits of factory.toml; after a bad edit the last good file stays in force."""
 
-    def __init__(self, floor: Floor) -> None:
+    def __init__(self, floor: Floor, *, read: Read = read_settings, seen: Signature = ()) -> None:
         self._floor = floor
-        self._path = floor.state.places.root / "factory.toml"
-        # The first pass reads the file again, because it may have changed since the start.
-        self._seen: tuple[int, ...] | None = None
+        self._root = floor.state.places.root
+        self._read = read
+        self._seen = seen
+        self._is_first = True
         self._warnings: Sequence[str] = ()
 
-    def tick(self) -> Sequence[str]:
+    async def tick(self) -> Sequence[str]:
         """Apply the file if it changed; return what is wrong with it."""
-        signature = self._signature()
-        if signature != self._seen:
-            self._warnings = self._take_up()
+        signature = signature_of(self._root)
+        if self._is_first or signature != self._seen:
+            self._warnings = await self._take_up(is_read=signature == self._seen)
+            self._is_first = False
             self._seen = signature  # set last, so that a failed write is repeated
         return self._warnings
 
-    def _take_up(self) -> Sequence[str]:
+    async def _take_up(self, *, is_read: bool) -> Sequence[str]:
+        """Put the file's settings in force; `is_read`: the start has read this very file."""
         floor = self._floor
         at = now()
         try:
-            fresh = settings.load(self._path, floor.state.environ)
+            fresh = floor.state.settings
+            if not is_read:
+                fresh = await self._read(self._root, floor.state.environ)
             floor.sandbox.check(fresh.sandbox.mode)
         except ConfigError as error:
             floor.store.write(Event.CONFIG_REFUSED, now=at, why=str(error))
@@ -155,13 +168,6 @@ class Config:
         if fresh.trunk and fresh.trunk != floor.trunk.branch:
             return ["trunk was changed in factory.toml: it is in force after `factoryd restart`"]
         return []
-
-    def _signature(self) -> tuple[int, ...]:
-        try:
-            about = self._path.stat()
-        except OSError:
-            return ()
-        return (about.st_mtime_ns, about.st_size, about.st_ino)
 
 
 def put(floor: Floor, name: str, value: Any, event: Event = Event.FACT_CHANGED) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from factory.assembly import HOME, Floor, assemble, the_names, the_repository, their_excludes
-from factory.ground import settings
+from factory.ground import settings_file
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, UsageError
 from factory.ground.places import Places, check_writable, places
@@ -39,7 +39,7 @@ async def _judge_once(
     root: Path, rev: str | None, here: bool
 ) -> list[tuple[str, bool, float, str]]:
     environ = dict(os.environ)
-    chosen = settings.load(root / "factory.toml", environ)
+    chosen = settings_file.load(root / "factory.toml", environ)
     repository = await the_repository(root, environ, chosen)
     known = places(
         repository.root, repository.common_dir, environ, await the_names(repository, environ)

@@ -13,7 +13,8 @@ import pytest
 from anyio import to_thread
 
 from factory.agents.output import OutputReader, Seen, Usage
-from factory.agents.runtime import Runtime, environment, invocation, parse_runtime
+from factory.agents.runtime import Runtime, environment, invocation
+from factory.agents.runtime_file import parse_runtime
 from factory.attempt.homes import empty
 from factory.child.process import Child, Command, Exit, start
 from tests.fake_model import FakeModel, Step, fail, fake_model, hang, say, shell, write_file

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from factory.ground.conventions import read_shipped
 from factory.ground.errors import StoreError
 from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.settings import Settings
+from factory.ground.settings_file import load
 from factory.people import line_cards
 from factory.store.journal import Event
 from factory.store.records import CardKind, Fact
@@ -106,12 +107,21 @@ async def test_all_git_commands_of_a_daemon_are_looked_after_together(scene: Sce
 # ── factory.toml ──
 
 
+async def here(root: Path, environ: Mapping[str, str]) -> Settings:
+    """Read the settings without a child process."""
+    return load(root / "factory.toml", environ)
+
+
+def config_of(scene: Scene) -> Config:
+    return Config(scene.floor, read=here)
+
+
 async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_closed(
     scene: Scene,
 ) -> None:
     scene.floor.escalations.raise_card(line_cards.bad_config("factory.toml line 1: no"), now=at())
 
-    Config(scene.floor).tick()
+    await config_of(scene).tick()
 
     assert scene.cards() == []
 
@@ -119,7 +129,7 @@ async def test_a_card_about_a_bad_file_that_was_mended_while_no_daemon_ran_is_cl
 async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: Scene) -> None:
     (scene.root / "factory.toml").write_text("workers = 7\n")
 
-    Config(scene.floor).tick()
+    await config_of(scene).tick()
 
     assert scene.state.settings.workers == 7
 
@@ -128,13 +138,13 @@ async def test_an_edit_between_the_start_and_the_first_pass_is_taken_up(scene: S
 async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pass(
     scene: Scene, text: str
 ) -> None:
-    config = Config(scene.floor)
-    config.tick()
+    config = config_of(scene)
+    await config.tick()
     (scene.root / "factory.toml").write_text(text)
 
     with locked(scene.store), pytest.raises(StoreError, match="locked"):
-        config.tick()
-    config.tick()
+        await config.tick()
+    await config.tick()
 
     fact = scene.store.get(Fact, "config")
     assert fact is not None
@@ -143,12 +153,12 @@ async def test_an_edit_that_the_store_could_not_take_is_taken_up_by_the_next_pas
 
 
 async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene: Scene) -> None:
-    config = Config(scene.floor)
+    config = config_of(scene)
     (scene.root / "factory.toml").write_text("workers = 7\n")
-    config.tick()
+    await config.tick()
     (scene.root / "factory.toml").write_text("workers = none\n")
-    config.tick()
-    config.tick()
+    await config.tick()
+    await config.tick()
 
     assert (scene.state.settings.workers, scene.cards()) == (7, [CardKind.CONFIG])
     assert (
@@ -157,17 +167,17 @@ async def test_a_bad_edit_keeps_the_last_good_one_and_is_asked_about_once(scene:
     )
 
     (scene.root / "factory.toml").unlink()
-    config.tick()
+    await config.tick()
 
     assert (scene.state.settings.workers, scene.cards()) == (3, [])
 
 
 async def test_a_quiet_file_is_read_once_and_nothing_is_written(scene: Scene) -> None:
-    config = Config(scene.floor)
-    config.tick()
+    config = config_of(scene)
+    await config.tick()
     before = len(list(entries_of(scene.store)))
 
-    config.tick()
+    await config.tick()
 
     assert len(list(entries_of(scene.store))) == before
 
@@ -180,7 +190,7 @@ async def test_a_variable_that_is_let_through_from_now_on_is_kept_out_of_the_log
     try:
         hide(scene.floor)
         (scene.root / "factory.toml").write_text('[env]\npass = ["TOKEN"]\n')
-        Config(scene.floor).tick()
+        await config_of(scene).tick()
         log.info(TICK_BROKE, loop="very-secret")
     finally:
         scene.floor.log.close()

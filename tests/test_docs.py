@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from docs import commands, settings
-from factory.agents import runtime
+from factory.agents import runtime, runtime_file
 from factory.attempt.prompts import Brief
 from factory.cli import main, parsers
 from factory.ground.errors import ConfigError, FactoryError
-from factory.ground.settings import KEYS, NOT_YET
+from factory.ground.settings_file import KEYS, NOT_YET
 from factory.inference.infer import rules_of
 from factory.judging.machine import Machine
 from factory.judging.place import Place
@@ -333,15 +333,7 @@ def test_every_variable_that_a_gate_finds_is_documented(tmp_path: Path) -> None:
 
 
 def test_every_key_of_a_runtime_file_is_documented() -> None:
-    tables = (
-        runtime.Runtime,
-        runtime.Notes,
-        runtime.OutputRules,
-        runtime.UsageRules,
-        runtime.LimitRules,
-        runtime.StopRules,
-    )
-    keys = {key for rules in tables for key in rules.model_fields} - {"name"}
+    keys = {key for readers in runtime_file.TABLES for key in readers} - {"name"}
 
     page = text(RUNTIMES)
     assert {
@@ -352,9 +344,7 @@ def test_every_key_of_a_runtime_file_is_documented() -> None:
 def test_every_key_of_the_output_table_of_a_runtime_exists() -> None:
     documented = table("key | what it finds", RUNTIMES)
 
-    assert set(documented) - set(runtime.UsageRules.model_fields) <= set(
-        runtime.OutputRules.model_fields
-    )
+    assert set(documented) - set(runtime_file.USAGE) <= set(runtime_file.OUTPUT)
 
 
 def test_every_placeholder_of_a_runtime_is_documented() -> None:

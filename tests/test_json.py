@@ -12,7 +12,7 @@ import pytest
 from docs import schemas
 from factory.cli import parsers
 from factory.cli.main import factory
-from factory.ground import settings
+from factory.ground import settings, settings_file
 from factory.store.journal import Event
 from factory.store.records import Remark, Request, Verdict
 from factory.store.sqlite import SqliteStore
@@ -176,7 +176,7 @@ def test_with_the_daemon_up_everything_is_as_the_schemas_say(
     line: Line, capsys: pytest.CaptureFixture[str], paused: bool
 ) -> None:
     told = settings.explain(
-        settings.load(line.root / "factory.toml", {"FACTORY__BUDGET__DAY_USD": "5"})
+        settings_file.load(line.root / "factory.toml", {"FACTORY__BUDGET__DAY_USD": "5"})
     )
     line.fact(
         "config", {key: {"value": value, "source": source} for key, (value, source) in told.items()}

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from factory.ground.settings import load
+from factory.ground.settings_file import load
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,4 +1,4 @@
-"""A runtime: a file that says how to run an agent's command, and how to read its output.
+"""A runtime: how to run an agent's command, and how to read its output; runtime_file.py reads it.
 
 Invariant: this code has no special case for any agent; all differences are in the runtime files.
 """
@@ -6,28 +6,14 @@ Invariant: this code has no special case for any agent; all differences are in t
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import filter as fnmatch_filter
-from functools import lru_cache
-from itertools import chain, product
-from pathlib import Path, PurePath
-from typing import Annotated, Literal, Self
+from pathlib import Path
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-
-from factory.ground.configuration import kept
-from factory.ground.errors import ConfigError, did_you_mean
+from factory.ground.errors import ConfigError
 from factory.ground.places import home
-from factory.ground.selectors import Selector, selector
+from factory.ground.selectors import Selector
 
 PLACEHOLDERS = (
     "prompt",
@@ -46,177 +32,119 @@ _NEVER_EMPTY = _THE_PROMPT | {"workspace", "outbox", "run_dir"}
 ALWAYS = ("PATH", "HOME", "LANG", "LC_*", "SHELL", "USER", "LOGNAME")
 LONG_PROMPT = 100 << 10  # bytes; Linux allows 128 KiB for one argument
 OWN = "own"  # {run_dir}: a folder in the run dir where the agent may write, for example its report
-_LONG_NAME = 255  # bytes of the longest file name that Linux allows
 _WORDS = re.compile(r"\{([a-z_]+)\}")
 
 
-Selectors = Annotated[
-    tuple[Annotated[Selector, BeforeValidator(selector)], ...],
-    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
-]
-Price = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-AnyCase = AfterValidator(lambda pattern: re.compile(pattern.pattern, re.IGNORECASE))
-Patterns = tuple[Annotated[re.Pattern[str], AnyCase], ...]
-
-
-def _below(said: str) -> str:
-    if said[:1] == "/" or ".." in said.split("/") or not said.strip("$"):
-        raise ValueError(
-            f'"{said}" has to be a folder in HOME, such as ".claude", or "$NAME/folder"'
-        )
-    return said
-
-
-def _in_home(files: Mapping[str, str]) -> Mapping[str, str]:
-    for said in files:
-        parts = said.split("/")
-        odd = said[:1] in ("", "/", "~", "$") or "\0" in said or {"", ".", ".."} & set(parts)
-        if odd or max(map(len, map(str.encode, parts))) > _LONG_NAME:
-            raise ValueError(
-                f'"{said}" has to be a file in HOME, such as ".config/tool/settings.json"'
-            )
-        for other in files:
-            if said.startswith(f"{other}/"):
-                raise ValueError(f'"{other}" cannot be a file and the folder of "{said}"')
-    return files
-
-
-Folder = Annotated[str, AfterValidator(_below)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StopRules(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRules:
     """The first step to stop the agent. The last step always sends SIGKILL to all its processes."""
 
-    signal: Literal["TERM", "INT", "HUP", "QUIT"] = "TERM"
-    grace_s: float = Field(default=5, ge=0, le=60)
+    signal: str = "TERM"  # or INT, HUP, QUIT
+    grace_s: float = 5
 
 
-class UsageRules(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRules:
     """Where the output reports tokens and cost. The values of several selectors are added up."""
 
     # What each number means: a total of the run, a total of the whole session, or one part of a
     # sum.
-    mode: Literal["run", "thread", "step"] = "run"
-    input: Selectors = ()
-    output: Selectors = ()
-    cost: Selectors = ()
+    mode: str = "run"  # or thread, step
+    input: tuple[Selector, ...] = ()
+    output: tuple[Selector, ...] = ()
+    cost: tuple[Selector, ...] = ()
     # Model → the dollars for a million input tokens and for a million output tokens.
-    price: Mapping[str, tuple[Price, Price]] = Field(default_factory=dict)
+    price: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-class OutputRules(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRules:
     """How to read the output. If a selector finds several values, the last one counts."""
 
-    format: Literal["text", "jsonl"] = "text"
-    progress: Selectors = ()  # events that show activity; empty: all events
-    session: Selectors = ()
-    tool_open: Selectors = ()  # the id of a tool call
-    tool_close: Selectors = ()
+    format: str = "text"  # or jsonl
+    progress: tuple[Selector, ...] = ()  # events that show activity; empty: all events
+    session: tuple[Selector, ...] = ()
+    tool_open: tuple[Selector, ...] = ()  # the id of a tool call
+    tool_close: tuple[Selector, ...] = ()
     # CPU cores that the agent uses while it waits
-    idle_cpu: float = Field(default=0.1, ge=0, le=64)
+    idle_cpu: float = 0.1
     usage: UsageRules = UsageRules()
     # an action, without numbers that grow; if a few actions repeat, the agent is in a loop
-    step: Selectors = ()
-    step_text: Patterns = ()  # the same as `step`, for plain text
-    looped: Selectors = ()  # events in which the agent reports that it was in a loop
-    result: Selectors = ()
+    step: tuple[Selector, ...] = ()
+    step_text: tuple[re.Pattern[str], ...] = ()  # the same as `step`, for plain text
+    looped: tuple[Selector, ...] = ()  # events in which the agent reports that it was in a loop
+    result: tuple[Selector, ...] = ()
     # the result consists of all pieces of text after the last tool call, joined
     joined: bool = False
     # name of a JSON file that the agent writes into its run dir at its end; it is one more event
     report: str = ""
     # This pattern must match the end of the agent's plain text. Without a match, the run failed,
     # and the text may say why.
-    done_text: Patterns = ()
-    failed: Selectors = ()  # shows a failure: a true value, or an event that exists
-    done_if: Selectors = ()  # shows the final message; without such a message, the run was cut off
-    error: Selectors = ()
+    done_text: tuple[re.Pattern[str], ...] = ()
+    failed: tuple[Selector, ...] = ()  # shows a failure: a true value, or an event that exists
+    done_if: tuple[
+        Selector, ...
+    ] = ()  # shows the final message; without such a message, the run was cut off
+    error: tuple[Selector, ...] = ()
 
 
-class LimitRules(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRules:
     """How the agent reports a usage limit, an overloaded server or a missing login."""
 
     # Patterns for the agent's error text. A group `reset` is an epoch, a number of seconds from
     # now, or a clock time in UTC.
-    patterns: Patterns = ()
-    reset: Selectors = ()  # the epoch at which the limit ends
+    patterns: tuple[re.Pattern[str], ...] = ()
+    reset: tuple[Selector, ...] = ()  # the epoch at which the limit ends
     # an HTTP status: 429 and 5xx mean a limit, 401 and 403 mean a missing login
-    status: Selectors = ()
-    login: Patterns = ()
+    status: tuple[Selector, ...] = ()
+    login: tuple[re.Pattern[str], ...] = ()
 
 
-class DoctorRules(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorRules:
     """What `factory doctor --agent` checks, and its advice for a person."""
 
     install: str = ""  # the command line that installs the program
     version: tuple[str, ...] = ("--version",)
     # The newest version that factoryd was tested with.
-    known_good: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
+    known_good: str = ""
     login: str = ""  # how a person logs in
     # Signs of a login: names of files in HOME (with a slash) or of variables (`*` allowed).
     logged_in: tuple[str, ...] = ()
 
 
-class Notes(_Table):
-    """Keys of a runtime file that only people use. factoryd checks only their form."""
-
-    instructions: str = ""  # the file with instructions that the program reads by itself
-    exit: Mapping[str, str] = Field(default_factory=dict)  # exit code → its meaning
-
-
-class Runtime(_Table):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
     """The content of one runtime file."""
 
     name: str
-    command: tuple[str | tuple[str, ...], ...] = Field(min_length=1)
+    command: tuple[str | tuple[str, ...], ...]  # not empty
     # None: the prompt, unless the command line contains it
-    stdin: Literal["prompt", "none"] | None = None
+    stdin: str | None = None  # "prompt" or "none"
     resume: tuple[str, ...] = ()  # empty: sessions of this agent cannot be continued
     env: tuple[str, ...] = ()  # names of the variables that the agent gets; `*` is allowed
-    set: Mapping[str, str] = Field(default_factory=dict)
+    set: Mapping[str, str] = field(default_factory=dict)
     # Files that factoryd writes into the agent's own HOME.
-    files: Annotated[Mapping[str, str], AfterValidator(_in_home)] = Field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     # Folders with the agent's login, in the user's HOME or in the folder that the variable `$NAME`
     # names.
-    home: tuple[Folder, ...] = ()
+    home: tuple[str, ...] = ()
     # Globs of files in the agent's own HOME that factoryd keeps after the unit's end.
-    keep: Annotated[tuple[str, ...], AfterValidator(kept)] = ()
-    network: Literal["open", "none"] = "open"
+    keep: tuple[str, ...] = ()
+    network: str = "open"  # or none
     stop: StopRules = StopRules()
     output: OutputRules = OutputRules()
     limit: LimitRules = LimitRules()
     doctor: DoctorRules = DoctorRules()
 
-    @model_validator(mode="after")
-    def _own_files_only(self) -> Self:
-        for folder, name in product(map(PurePath, self.home), self.files):
-            if folder.is_relative_to(name) or PurePath(name).is_relative_to(folder):
-                raise ValueError(
-                    f'files: "{name}" would be written into the user\'s own {folder}, '
-                    "which `home` names"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _is_told(self) -> Self:
-        if self.stdin == "none" and not self._names_the_prompt:
-            raise ValueError(
-                'stdin = "none", and the command names neither {prompt} nor {prompt_file}: '
-                "the agent would not get its task. "
-                'Write stdin = "prompt", or name one of them in the command.'
-            )
-        return self
-
     @property
     def reads_stdin(self) -> bool:
         """Whether the agent reads the prompt from its standard input."""
-        return self.stdin == "prompt" or (self.stdin is None and not self._names_the_prompt)
+        return self.stdin == "prompt" or (self.stdin is None and not self.names_the_prompt)
 
     @property
-    def _names_the_prompt(self) -> bool:
+    def names_the_prompt(self) -> bool:
         """Whether every command line has the prompt or its file, even without optional groups."""
         return any(map(_is_told_by, self.command))
 
@@ -224,42 +152,6 @@ class Runtime(_Table):
     def program(self) -> str:
         """The program that must be installed."""
         return _group(self.command[0])[0]
-
-
-_NOTES = Notes.model_fields.keys()
-_KEYS = sorted(chain.from_iterable(table.model_fields for table in _Table.__subclasses__()))
-
-
-@lru_cache(maxsize=64)  # cached, because the pool calls this pure function on every pass
-def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
-    """Return the runtime of a file; raise ConfigError with place, key and correct form."""
-    try:
-        values = {"name": name} | tomllib.loads(text)
-        Notes.model_validate({key: values.pop(key) for key in _NOTES & values.keys()})
-        runtime = Runtime.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: {error}") from None
-    for part in (*runtime.command, runtime.resume):
-        for word in _placeholders(part):
-            if word not in PLACEHOLDERS:
-                hint = did_you_mean(word, PLACEHOLDERS)
-                raise ConfigError(f"{where}: command: {{{word}}} is not known{hint}")
-    return runtime
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    told = first["msg"].removeprefix("Value error, ")
-    loc = first["loc"]
-    if not loc:  # the error concerns several keys
-        return told
-    names = [part for part in loc if isinstance(part, str) and "[" not in part and part != "str"]
-    key = ".".join(names)
-    if first["type"] == "extra_forbidden":
-        return f"{key} is not known{did_you_mean(str(loc[-1]), _KEYS)}"
-    return f"{key}: {told.replace('valid tuple', 'list')}"
 
 
 def find(command: str, *, path: str, root: Path) -> Path | None:
@@ -351,12 +243,12 @@ def invocation(
 
 
 def _is_told_by(part: str | tuple[str, ...]) -> bool:
-    named = set(_placeholders(part))
+    named = set(placeholders(part))
     stays = isinstance(part, str) or named <= _NEVER_EMPTY
     return stays and not named.isdisjoint(_THE_PROMPT)
 
 
-def _placeholders(part: str | tuple[str, ...]) -> list[str]:
+def placeholders(part: str | tuple[str, ...]) -> list[str]:
     """Return the placeholders in a word or in a group of words."""
     return _WORDS.findall(" ".join(_group(part)))
 
@@ -367,6 +259,6 @@ def _group(part: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def _filled(part: str | tuple[str, ...], values: Mapping[str, str]) -> list[str]:
     is_group = not isinstance(part, str)
-    if is_group and not all(map(values.get, _placeholders(part))):
+    if is_group and not all(map(values.get, placeholders(part))):
         return []
     return [_WORDS.sub(lambda found: values.get(found[1], ""), word) for word in _group(part)]

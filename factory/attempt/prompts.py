@@ -4,21 +4,11 @@ Invariant: text of a person, an agent or a gate is inserted verbatim and never r
 no attempt begins with a prompt without the task.
 """
 
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
-
-from jinja2 import (
-    FunctionLoader,
-    StrictUndefined,
-    TemplateError,
-    TemplateNotFound,
-    TemplateSyntaxError,
-)
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from factory.ground.conventions import Convention, Note, overlay
 from factory.ground.errors import ConfigError
@@ -28,15 +18,6 @@ from factory.store.records import Remark
 BEGIN = ("unit", "retry", "conflict", "question", "review", "simplify", "split", "told")
 HOUSE = "house.md"  # the repository's own rules, the end of each of these prompts
 _MARK = "the-mark-that-stands-for-it"
-_FAILURES = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +66,9 @@ def prompt(name: str, brief: Brief, prompts: Mapping[str, Convention]) -> str:
 
 
 def _filled(template: Convention, brief: Brief, prompts: Mapping[str, Convention]) -> str:
+    # Imported here because Jinja2 takes 3 MiB, and a daemon without work needs no prompt.
+    from factory.attempt.templates import render
+
     values = {field.name: getattr(brief, field.name) for field in fields(brief)}
     return render(template.text, where=template.where, includes=prompts, **values)
 
@@ -225,42 +209,3 @@ def _complaint(file: Convention, words: Sequence[str]) -> str:
         f"{file.where} leaves out {', '.join(words)}. Put it back (the shipped text: "
         f"factory config --prompt {shipped}). For rules that only add, there is house.md."
     )
-
-
-def render(
-    template: str, *, where: str, includes: Mapping[str, Convention] | None = None, **values: object
-) -> str:
-    """Fill in one template; `includes` are what it may `{% include %}`.
-
-    Raises ConfigError, which names file and line.
-    """
-    files = {**(includes or {}), where: Convention(template, where)}
-
-    def load(name: str) -> tuple[str, str, None] | None:
-        file = files.get(name)
-        return (file.text, file.where, None) if file else None
-
-    environment = ImmutableSandboxedEnvironment(
-        loader=FunctionLoader(load),
-        undefined=StrictUndefined,
-        autoescape=False,  # prompts are text, not HTML
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    try:
-        return environment.get_template(where).render(**values)
-    except _FAILURES as error:
-        templates = {file.where for file in files.values()}
-        place = where
-        for frame in traceback.extract_tb(error.__traceback__):
-            if frame.filename in templates:
-                place = f"{frame.filename}, line {frame.lineno}"
-        if isinstance(error, TemplateSyntaxError):
-            place = f"{error.filename}, line {error.lineno}"
-        reason = (str(error) or type(error).__name__).rstrip(".")
-        if isinstance(error, TemplateNotFound):
-            reason = f"there is no {error.name} in conventions/prompts to include"
-        raise ConfigError(
-            f"{place}: {reason}. A prompt is a Jinja2 template; see conventions/README.md."
-        ) from error

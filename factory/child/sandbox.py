@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from factory.child.bubblewrap import Bubblewrap
 from factory.child.hidden import Hidden, existing, real
 from factory.child.profile import Confiner, Profile
 from factory.child.programs import Programs, toolchains
-from factory.child.seatbelt import Seatbelt
 from factory.ground.errors import ConfigError
 from factory.ground.places import home
 
@@ -148,8 +146,13 @@ class Sandbox:
 
 def _installed(path: str, hidden: Sequence[Path], work: Path) -> Confiner | None:
     """Return the first confiner whose program is on PATH."""
-    for kind in (Bubblewrap, Seatbelt):
-        program = shutil.which(kind.name, path=path)
-        if program:
-            return kind(program, path, hidden=hidden, work=work)
+    # Imported here, so that a daemon loads only the one that it uses.
+    if program := shutil.which("bwrap", path=path):
+        from factory.child.bubblewrap import Bubblewrap
+
+        return Bubblewrap(program, path, hidden=hidden, work=work)
+    if program := shutil.which("sandbox-exec", path=path):
+        from factory.child.seatbelt import Seatbelt
+
+        return Seatbelt(program, path, hidden=hidden, work=work)
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from factory.cli import place, say
-from factory.ground import conventions, settings
+from factory.ground import conventions, settings, settings_file
 from factory.ground.errors import ConfigError, RefusedByState, UsageError, did_you_mean
 from factory.judging import guards
 from factory.store import rows, views
@@ -78,7 +78,7 @@ def init(_: Namespace) -> int:
     path = Path(place.repository()) / "factory.toml"
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(settings.template())
+            file.write(settings_file.template())
     except FileExistsError:
         raise RefusedByState(f"{path} exists already; it was not changed.") from None
     print(f"wrote {path}: everything in it is commented out; these are the values in force")
@@ -110,7 +110,7 @@ def _kept(top: str) -> tuple[Values | None, rows.Inferred | None]:
 def _in_force(top: Path, kept: Values | None) -> tuple[Values, str]:
     """Return the values in force, and the error in factory.toml if it is not in force."""
     try:
-        loaded = settings.explain(settings.load(top / "factory.toml", os.environ))
+        loaded = settings.explain(settings_file.load(top / "factory.toml", os.environ))
     except ConfigError as error:
         if kept is None:
             raise
@@ -133,15 +133,15 @@ def _as_row(values: Values, found: rows.Inferred | None, wrong: str) -> rows.Con
 
 
 def _explain(key: str, values: Values) -> None:
-    if key not in settings.KEYS:
-        meant = did_you_mean(key, settings.KEYS)
+    if key not in settings_file.KEYS:
+        meant = did_you_mean(key, settings_file.KEYS)
         raise UsageError(f"there is no key {key!r}{meant}\n  all of them: factory config")
-    field = settings.KEYS[key]
+    field = settings_file.KEYS[key]
     print(f"{key} = {_toml(values[key].value)}")
     print(f"  from     {say.line(values[key].source)}")
     print(f"  default  {_toml(field.default)}")
     print(f"  meaning  {field.description}")
-    print(f"  change   factory.toml, or the variable {settings.variable(key)}")
+    print(f"  change   factory.toml, or the variable {settings_file.variable(key)}")
 
 
 def _check_alone(args: Namespace) -> None:

@@ -21,7 +21,7 @@ from factory.cli import place, say
 from factory.cli.smoke import BAD, NOTE, OK, STYLES, Grade, check_agent
 from factory.daemon import furnish
 from factory.dispatch.agents import find_agents
-from factory.ground import conventions, settings
+from factory.ground import conventions, settings_file
 from factory.ground.conventions import Conventions
 from factory.ground.daemon_state import DaemonState, now
 from factory.ground.errors import (
@@ -39,7 +39,8 @@ from factory.inference.infer import rules_of
 from factory.repair.rebuild import Rebuild
 from factory.repair.strays import Finding, Strays
 from factory.repo.access import first_unusable, me, owner
-from factory.repo.examine import examine, layout
+from factory.repo.examine import examine
+from factory.repo.locate import locate
 from factory.repo.trunk import make
 from factory.store.high_water import HighWater
 from factory.store.sqlite import SqliteStore, making_anew
@@ -90,7 +91,7 @@ def _plain(top: Path) -> Iterator[Told]:
     """Yield the findings that need no records of the factory."""
     chosen = Settings()
     try:
-        chosen = settings.load(top / "factory.toml", os.environ)
+        chosen = settings_file.load(top / "factory.toml", os.environ)
     except FactoryError as error:
         yield BAD, str(error)
     own, folder = conventions.read_own(top)
@@ -216,8 +217,7 @@ def _unusable(top: Path) -> Iterator[str]:
     """Yield paths that git needs and the daemon's user cannot use; start no git."""
     home = Path(place.within(str(top)))
     user = owner(home) if home.is_dir() else me()
-    _, _, common_dir = layout(top)
-    for git_dir in (common_dir, home / "git"):
+    for git_dir in (locate(top).common_dir, home / "git"):
         found = first_unusable(git_dir, user) if git_dir.is_dir() else None
         if found is not None:
             yield found.said
@@ -235,7 +235,7 @@ async def _later() -> None:
 
 async def _rebuild(top: Path) -> int:
     environ = dict(os.environ)
-    chosen = settings.load(top / "factory.toml", environ)
+    chosen = settings_file.load(top / "factory.toml", environ)
     trunk = chosen.trunk or _branch_of(top / ".factory/git/HEAD")
     repository = await examine(top, environ, trunk=trunk)
     names = await the_names(repository, environ)
@@ -266,7 +266,7 @@ async def _rebuild(top: Path) -> int:
 
 def _settings(top: Path) -> Settings:
     try:
-        return settings.load(top / "factory.toml", os.environ)
+        return settings_file.load(top / "factory.toml", os.environ)
     except ConfigError:
         return Settings()  # reported already
 

@@ -21,7 +21,7 @@ import factory
 from factory.child import process
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
-from factory.ground import disk, settings
+from factory.ground import disk, settings_file
 from factory.ground.daemon_state import DRAIN_SECONDS
 from factory.ground.errors import (
     ConfigError,
@@ -32,9 +32,10 @@ from factory.ground.errors import (
     UsageError,
 )
 from factory.ground.places import Places, check_writable, places
-from factory.repo.examine import layout
+from factory.repo.locate import locate
 from factory.repo.opened import opened
 from factory.store import rows, views
+from factory.store.facts_at import remembered_trunk
 
 WAIT_S = 120.0
 OTHER_S = 10.0
@@ -250,8 +251,8 @@ def leave(
 
 def _examine(top: str, environ: Mapping[str, str]) -> None:
     """Refuse settings and repositories that no daemon can work with."""
-    trunk = settings.load(Path(top) / "factory.toml", environ).trunk
-    trunk = trunk or views.remembered_trunk(top)
+    trunk = settings_file.load(Path(top) / "factory.toml", environ).trunk
+    trunk = trunk or remembered_trunk(top)
     repository = anyio.run(partial(opened, Path(top), environ, trunk=trunk))
     # imported here: the help text does not need all these modules
     from factory.assembly import the_names
@@ -280,8 +281,7 @@ def _check_lock(top: str, ours: Places) -> None:
 def _shares(where: str, common_dir: Path) -> bool:
     """Return whether the checkout has that git dir; the lock file of a copy names the original."""
     with suppress(RepositoryError, OSError):
-        _, _, theirs = layout(Path(where))
-        return theirs.samefile(common_dir)
+        return locate(Path(where)).common_dir.samefile(common_dir)
     return False
 
 
@@ -319,7 +319,7 @@ def _check_workers(top: str, environ: Mapping[str, str]) -> None:
     Later code reports other errors in factory.toml.
     """
     try:
-        settings.load(Path(top) / "factory.toml", environ)
+        settings_file.load(Path(top) / "factory.toml", environ)
     except ConfigError as error:
         if "FACTORY__WORKERS" in str(error):
             form = "it takes a whole number from 1 to 64, as in --workers 3"

@@ -11,6 +11,7 @@ from contextlib import closing
 
 from factory.ground.errors import FactoryError, RepositoryError
 from factory.store import rows, views
+from factory.store.facts_at import identity_at
 
 
 def root() -> str:
@@ -78,7 +79,7 @@ def copied_from(top: str) -> str:
     git_dir = Path(_common_dir(top))
     before = Identity(**vars(known))
     now = here(Path(top), git_dir, Path(), identity=before.id)
-    is_copy = compare(before, now, other=views.identity_at(before.root)) is Found.COPIED
+    is_copy = compare(before, now, other=identity_at(before.root)) is Found.COPIED
     return before.root if is_copy else ""
 
 

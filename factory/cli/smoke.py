@@ -24,7 +24,7 @@ from factory.agents.runtime import Runtime, environment, find
 from factory.child import process
 from factory.cli import life, place, say, scratch
 from factory.dispatch.agents import the_runtime
-from factory.ground import conventions, settings
+from factory.ground import conventions, settings_file
 from factory.ground.errors import FactoryError
 from factory.ground.places import home, places
 from factory.store import rows, unit_rows, unit_views
@@ -118,7 +118,7 @@ def _lines(each: Check) -> Iterator[str]:
 
 
 def _look(top: Path, name: str, environ: Mapping[str, str]) -> Iterator[Check]:
-    settings.load(top / "factory.toml", environ)  # refused as a daemon would refuse it
+    settings_file.load(top / "factory.toml", environ)  # refused as a daemon would refuse it
     texts, folder = conventions.read_own(top)
     mine = (f"{folder}/runtimes/", f"{folder}/prompts/")
     own = {path: text for path, text in texts.items() if path.startswith(mine)}

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from factory.agents.runtime import Runtime, find, parse_runtime
+from factory.agents.runtime import Runtime, find
+from factory.agents.runtime_file import parse_runtime
 from factory.ground.conventions import Conventions
 from factory.ground.errors import ConfigError, did_you_mean
 from factory.ground.reserved import NO_AGENT

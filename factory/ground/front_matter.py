@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from factory.ground.entry import Entry, NotPlain
 from factory.ground.errors import TaskFileError
-from factory.ground.plain_yaml import Entry, NotPlain, entries
 
 _OPENING = re.compile(r"(?:[ \t]*\r?\n)*---[ \t]*(?:\r?\n|\Z)")
 _CLOSING = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
@@ -26,6 +26,8 @@ class Loose:
 
 def loose(text: str) -> Loose:
     """Read a file that may be faulty. Front matter without an end counts as part of the body."""
+    from factory.ground.plain_yaml import entries  # here, because PyYAML takes 1 MiB
+
     try:
         head, body, first = split_front_matter(text)
     except TaskFileError as error:

@@ -10,7 +10,12 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-import structlog
+from factory.ground.imports import hidden
+
+# structlog loads rich, if it is installed, to color tracebacks on a terminal. That takes 4 MiB, and
+# this log is a file.
+with hidden("rich"):
+    import structlog
 
 # The log's events. These events are unexpected; the journal has the expected events
 # (journal.Event).

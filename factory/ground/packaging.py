@@ -7,9 +7,11 @@ Invariant: pure; no code of the project runs. The rules are those of setuptools,
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from configparser import ConfigParser, Error
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from configparser import ConfigParser
 
 FILES = ("pyproject.toml", "setup.cfg", "setup.py")  # the files that say what to package
 
@@ -57,7 +59,7 @@ def _by_pyproject(name: str, told: Mapping[str, Any]) -> bool | None:
     return _fits(name, find.get("include", ["*"])) and not _fits(name, find.get("exclude", []))
 
 
-def _by_cfg(name: str, options: ConfigParser) -> bool | None:
+def _by_cfg(name: str, options: "ConfigParser") -> bool | None:
     """Return whether `[options]` of setup.cfg packages the folder; None if it lists no packages."""
     packages = options.get("options", "packages", fallback="").strip()
     if not packages and not options.has_option("options", "py_modules"):
@@ -98,7 +100,9 @@ def _toml(text: str) -> Mapping[str, Any]:
         return {}  # setuptools reads the file later and has a better message
 
 
-def _ini(text: str) -> ConfigParser:
+def _ini(text: str) -> "ConfigParser":
+    from configparser import ConfigParser, Error  # here, because few projects need it
+
     found = ConfigParser(interpolation=None)
     try:
         found.read_string(text)

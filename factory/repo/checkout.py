@@ -15,7 +15,6 @@ from typing import IO, TypeVar
 
 import anyio
 from anyio import to_thread
-from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
 from factory.ground import bounded, faults
 from factory.ground.errors import GitError
@@ -346,6 +345,9 @@ async def patiently(look: Callable[[], Awaitable[T]], seconds: float) -> T:
 
     Returns the last result of `look`.
     """
+    # Imported here because an idle daemon never waits for a git process of the user.
+    from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
+
     waiting = AsyncRetrying(
         retry=retry_if_result(bool),
         wait=wait_fixed(0.05),

@@ -1,11 +1,11 @@
-"""Examines the user's repository at each start. Only this module imports GitPython.
+"""Examines the user's repository at each start.
 
 Invariant: the examination changes only `.git/info/exclude`.
 """
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from factory.ground.errors import NotYet, RepositoryError, did_you_mean
 from factory.ground.plumbing import GITLINK
 from factory.repo.git import FACTORY, Git, Person
 from factory.repo.git_dir import clean_environment, ended_by_nul
+from factory.repo.locate import Located, locate
 
 OLDEST = (2, 41)  # because of --attr-source
 _PARTIAL = r"extensions\.partialclone|remote\..*\.(promisor|partialclonefilter)"
@@ -42,6 +43,7 @@ async def examine(
     environ: Mapping[str, str],
     *,
     trunk: str = "",
+    locating: Callable[[Path], Located] = locate,
 ) -> Repository:
     """Examine the repository around `root`.
 
@@ -49,10 +51,11 @@ async def examine(
     RepositoryError or NotYet if the factory cannot work with the repository.
     """
     await _check_version(environ)
-    top, git_dir, common = layout(root)
+    located = locating(root)
+    top, common = located.top, located.common_dir
     await _check_trust(top, environ)
     git = Git(
-        git_dir=git_dir,
+        git_dir=located.git_dir,
         own=False,
         work_tree=top,
         environ=environ,
@@ -68,7 +71,7 @@ async def examine(
     await _check_supported(git, top, settings)
     return Repository(
         root=top,
-        git_dir=git_dir,
+        git_dir=located.git_dir,
         common_dir=common,
         branch=branch,
         ref_format=settings.get("extensions.refstorage", "files"),
@@ -134,27 +137,6 @@ async def _check_version(environ: Mapping[str, str]) -> None:
         raise RepositoryError(
             f"{said} is too old. Install git {wanted} or newer, then start again."
         )
-
-
-def layout(root: Path) -> tuple[Path, Path, Path]:
-    """Return the top folder of the working tree, its git dir, and the common git dir."""
-    # Imported here because GitPython runs git when it is imported, and fails without one.
-    from git import InvalidGitRepositoryError, NoSuchPathError, Repo
-
-    try:
-        # No expand_vars: `$` is an ordinary character in a path.
-        with Repo(root, search_parent_directories=True, expand_vars=False) as repo:
-            top = repo.working_tree_dir
-            git_dir = Path(repo.git_dir)
-            common = Path(repo.common_dir)
-    except (InvalidGitRepositoryError, NoSuchPathError):
-        raise RepositoryError(
-            f"{root} is not in a git repository. Run `git init` and commit something first."
-        ) from None
-    if top is None:
-        remedy = "Start in a checkout of it: git worktree add ../NAME BRANCH"
-        raise RepositoryError(f"{root} is a bare repository. {remedy}")
-    return Path(top).resolve(), git_dir.resolve(), common.resolve()
 
 
 async def _settings(git: Git) -> dict[str, str]:

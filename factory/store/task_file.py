@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from factory.ground.entry import MOST_VALUES, Entry, NotPlain, Text
 from factory.ground.errors import TaskFileError, did_you_mean
 from factory.ground.front_matter import split_front_matter
-from factory.ground.plain_yaml import MOST_VALUES, Entry, NotPlain, Text, entries
 
 MAX_BYTES = 1024 * 1024
 # The limit for all files in split/ together. It is low because the line waits for the parser.
@@ -258,6 +258,8 @@ def _values(head: str, first: int, most: int) -> list[_Value]:
 
 
 def _entries(head: str, first: int, most: int) -> tuple[Entry, ...]:
+    from factory.ground.plain_yaml import entries  # here, because PyYAML takes 1 MiB
+
     try:
         return entries(head, most=most)
     except NotPlain as error:

@@ -3,14 +3,14 @@
 Invariant: no function here changes a record, and each one reads a single, consistent state of the
 store.
 """
-# ruff: noqa: PTH116, PTH118, PTH120 - pathlib costs more than a query
+# ruff: noqa: PTH118, PTH120 - pathlib costs more than a query
 
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from os.path import dirname
 
 from factory.ground.disk import complaint
@@ -243,32 +243,6 @@ def used_in(con: sqlite3.Connection) -> str:
     known = identity(con)
     here = os.path.realpath(dirname(home(con)))
     return known.root if known and known.root != here else ""
-
-
-def identity_at(root: str) -> "str | None":
-    """Return the identity of the store at `root`; "" without a store, None if unknown."""
-    path = f"{root}/.factory/store.sqlite"
-    try:
-        os.stat(path)  # this distinguishes a missing file from a denied access
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError:
-        return None
-    try:
-        with closing(open_store(path)) as con:
-            known = identity(con)
-            return known.id or None if known else None
-    except (StoreError, sqlite3.Error):
-        return None
-
-
-def remembered_trunk(root: str) -> str:
-    """Return the branch that units landed on before; "" before the first start."""
-    try:
-        with closing(open_store(f"{root}/.factory/store.sqlite")) as con:
-            return trunk(con).branch or ""
-    except (StoreError, sqlite3.Error):
-        return ""  # the store does not exist, or the daemon's start has a better message
 
 
 # ── cards ──

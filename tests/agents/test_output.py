@@ -12,7 +12,8 @@ import pytest
 
 from factory.agents import output
 from factory.agents.output import MOST_TOOLS, OutputReader, Seen, Usage
-from factory.agents.runtime import Runtime, parse_runtime
+from factory.agents.runtime import Runtime
+from factory.agents.runtime_file import parse_runtime
 from factory.agents.tail import LAST_BYTES, LONGEST, LOOK_BYTES, LOOK_LINES
 from factory.child import report
 

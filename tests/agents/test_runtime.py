@@ -19,8 +19,8 @@ from factory.agents.runtime import (
     find,
     invocation,
     logins,
-    parse_runtime,
 )
+from factory.agents.runtime_file import parse_runtime
 from factory.ground.errors import ConfigError
 from factory.ground.selectors import selector
 
@@ -173,6 +173,7 @@ def test_a_runtime_needs_a_command_only() -> None:
         ("command = ['x']\nzzz = 1", "mine.toml: zzz is not known"),
         ("command = 'x'", "mine.toml: command: Input should be a list"),
         ("command = []", "mine.toml: command: "),
+        ("command = [[]]", "mine.toml: command: "),
         ("command = ['x', ['a', 3]]", "mine.toml: command: Input should be a valid string"),
         (
             "command = ['x', '{promt}']",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.agents.runtime import parse_runtime
+from factory.agents.runtime_file import parse_runtime
 from factory.attempt.homes import belongs_to, claim, empty, owner
 from factory.ground.conventions import read_shipped
 from factory.ground.errors import ConfigError

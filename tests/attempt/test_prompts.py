@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from factory.attempt.prompts import BEGIN, Brief, check_prompt, left_out, prompt, render
+from factory.attempt.prompts import BEGIN, Brief, check_prompt, left_out, prompt
+from factory.attempt.templates import render
 from factory.ground.conventions import Convention, Note, overlay, read_shipped
 from factory.ground.errors import ConfigError
 from factory.store.records import Remark

@@ -18,7 +18,7 @@ from factory.dispatch.agents import Agents
 from factory.dispatch.pool import Pool
 from factory.ground.conventions import Convention, Conventions
 from factory.ground.daemon_state import Stopping
-from factory.ground.settings import Settings
+from factory.ground.settings import Budget, Settings
 from factory.ground.signal import Signal
 from factory.ground.times import stamp
 from factory.inference.rules import Gate, Rules
@@ -513,7 +513,7 @@ async def test_a_program_that_is_missing_is_no_card_while_another_works(floor: F
 async def test_after_midnight_what_waited_for_the_days_money_goes_on_by_itself(
     tmp_path: Path,
 ) -> None:
-    async with floor_in(tmp_path, budget={"day_usd": 1, "day_minutes": 90}) as floor:
+    async with floor_in(tmp_path, budget=Budget(day_usd=1, day_minutes=90)) as floor:
         spent = {
             "cost_usd": 1.0,
             "day": f"{NOW:%Y-%m-%d}",

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.ground.plain_yaml import MOST_BYTES, MOST_VALUES, Entry, NotPlain, Text, entries
+from factory.ground.entry import MOST_VALUES, Entry, NotPlain, Text
+from factory.ground.plain_yaml import MOST_BYTES, entries
 
 
 def refusal(head: str) -> NotPlain:

@@ -1,5 +1,6 @@
 """factory.toml and the FACTORY__ variables: what is in force, from where, and every way to get it wrong."""
 
+import json
 import os
 import tomllib
 from contextlib import suppress
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.ground.errors import ConfigError
-from factory.ground.settings import KEYS, NOT_YET, Limits, Settings, explain, load, template
+from factory.ground.settings import Limits, Settings, explain, flat, nested
+from factory.ground.settings_file import KEYS, NOT_YET, load, template
 
 
 @pytest.fixture
@@ -31,33 +33,40 @@ OF = ("attempt", "unit", "day")
 def test_without_a_file_the_defaults_of_the_contract_are_in_force(file: Path) -> None:
     settings = load(file, {})
 
-    assert settings.model_dump(by_alias=True) == {
+    assert flat(settings) == {
         "workers": 3,
         "agent": "",
         "fallback": (),
         "trunk": "",
-        "limits": {
-            "attempts": 3,
-            "minutes": 45,
-            "first_event_s": 60,
-            "silence_s": 480,
-            "memory_gb": 0,
-            "processes": 1000,
-            "cpu_minutes": 0,
-            "disk_gb": 20,
-        },
-        "gates": {"benches": 2, "flaky_reruns": 1, "timeout_s": 0},
-        "merge": {"judge": "tip", "batch": 32, "push": ""},
-        "review": {"wip": 4},
-        "budget": dict.fromkeys(
-            f"{whose}_{what}" for what in ("usd", "tokens") for whose in ("attempt", "unit", "day")
-        )
-        | {"unit_minutes": None, "day_minutes": None},
-        "sandbox": {"mode": "auto"},
-        "env": {"pass": ()},
-        "notify": {"urls": ()},
-        "keep": {"days": 30},
+        "limits.attempts": 3,
+        "limits.minutes": 45,
+        "limits.first_event_s": 60,
+        "limits.silence_s": 480,
+        "limits.memory_gb": 0,
+        "limits.processes": 1000,
+        "limits.cpu_minutes": 0,
+        "limits.disk_gb": 20,
+        "gates.benches": 2,
+        "gates.flaky_reruns": 1,
+        "gates.timeout_s": 0,
+        "merge.judge": "tip",
+        "merge.batch": 32,
+        "merge.push": "",
+        "review.wip": 4,
+        "budget.attempt_usd": None,
+        "budget.unit_usd": None,
+        "budget.day_usd": None,
+        "budget.attempt_tokens": None,
+        "budget.unit_tokens": None,
+        "budget.day_tokens": None,
+        "budget.unit_minutes": None,
+        "budget.day_minutes": None,
+        "sandbox.mode": "auto",
+        "env.pass": (),
+        "notify.urls": (),
+        "keep.days": 30,
     }
+    assert settings == Settings()
     assert {source for _, source in explain(settings).values()} == {"default"}
 
 
@@ -70,7 +79,7 @@ def test_the_file_of_the_contract_with_all_its_defaults_is_accepted(file: Path) 
 
     settings = load(file, {})
 
-    assert settings.model_dump() == Settings(agent="claude", trunk="main").model_dump()
+    assert settings == Settings(agent="claude", trunk="main")
 
 
 def test_each_value_is_explained_by_the_place_where_it_was_written(file: Path) -> None:
@@ -337,17 +346,21 @@ def test_a_valid_file_is_read_as_written(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, int | str | dict[str, object]]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "factory.toml"
-    flat = {
+    written = {
         key if table is None else f"{table}.{key}": value
         for table, values in [(None, {k: v for k, v in wanted.items() if not isinstance(v, dict)})]
         + [(name, each) for name, each in wanted.items() if isinstance(each, dict)]
         for key, value in values.items()
     }
-    file.write_text("\n".join(f"{key} = {value!r}" for key, value in flat.items()))
+    file.write_text("\n".join(f"{key} = {value!r}" for key, value in written.items()))
     assert tomllib.loads(file.read_text()) == {
         name: each for name, each in wanted.items() if each != {}
     }
 
-    explained = explain(load(file, {}))
+    chosen = load(file, {})
 
-    assert {key: value for key, (value, source) in explained.items() if source != "default"} == flat
+    explained = {
+        key: value for key, (value, source) in explain(chosen).items() if source != "default"
+    }
+    assert explained == written
+    assert nested(json.loads(json.dumps(flat(chosen))), chosen.sources) == chosen

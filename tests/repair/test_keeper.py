@@ -15,7 +15,7 @@ from factory.child import process
 from factory.child.proc import MARKER
 from factory.child.process import Command
 from factory.ground.errors import GitError, StoreError
-from factory.ground.settings import Settings
+from factory.ground.settings import Keep, Settings
 from factory.repair.keeper import Keeper
 from factory.repo.archive import AT_ONCE, CHAINS
 from factory.store.journal import Event
@@ -350,7 +350,7 @@ async def test_run_dirs_of_final_units_go_after_the_set_days_and_their_trees_sta
 
 
 async def test_with_nought_days_nothing_is_ever_deleted(tmp_path: Path) -> None:
-    async with scene_in(tmp_path, keep={"days": 0}) as scene:
+    async with scene_in(tmp_path, keep=Keep(days=0)) as scene:
         await made(scene, "over", UnitState.LANDED)
 
         await scene.floor.keeper.tick(at() + timedelta(days=9999))

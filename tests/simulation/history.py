@@ -195,7 +195,7 @@ class History:
         self.world = World(clock, Random(plan.seed), let_through=self._let_through)
         self.world.interrupt = self._interrupt
         self.laws = Laws(self.store, self.world)
-        self.settings = {"workers": plan.workers, "gates": {"benches": plan.benches}}
+        self.settings = {"workers": plan.workers, "gates.benches": plan.benches}
         self.line: Line | None = None
         self.deaths = 0
         self.downtime = 0.5
@@ -466,7 +466,7 @@ def _workers(history: History, which: int) -> None:
 
 def replace_settings(history: History, workers: int) -> Any:
     assert history.line is not None
-    return history.line.state.settings.model_copy(update={"workers": workers})
+    return replace(history.line.state.settings, workers=workers)
 
 
 def _jump(history: History, which: int) -> None:

@@ -32,7 +32,7 @@ from factory.ground.conventions import read_shipped
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.errors import GitError
 from factory.ground.places import Places
-from factory.ground.settings import Settings
+from factory.ground.settings import nested
 from factory.inbox.acceptance import Acceptance
 from factory.inbox.intake import Intake
 from factory.judging.judge import Judge
@@ -299,7 +299,7 @@ class Line:
         self.store = MortalStore(store, life, look)
         hand = Hand(world, life)
         self.state = StrictLive(
-            settings=Settings.model_validate(settings),
+            settings=nested(settings, {}),
             places=Places(root=ROOT, common_dir=ROOT / ".git", work=ROOT / "work"),
             environ={},
         )

@@ -811,15 +811,3 @@ def test_every_attempt_field_reaches_show(store: SqliteStore, con: sqlite3.Conne
     assert shown
     fields = set(Attempt.__slots__) - {"tokens_input", "tokens_output"}
     assert fields | {"tokens", "run_dir"} == set(shown["attempts"][0])
-
-
-def test_the_trunk_of_earlier_starts_is_remembered_and_without_any_there_is_none(
-    tmp_path: Path,
-) -> None:
-    assert views.remembered_trunk(str(tmp_path)) == ""
-    (tmp_path / ".factory").mkdir()
-    store = SqliteStore(tmp_path / ".factory" / "store.sqlite")
-    put(store, trunk={"branch": "main", "commit": "c0"})
-
-    assert views.remembered_trunk(str(tmp_path)) == "main"
-    store.close()
