@@ -6,7 +6,7 @@ afterwards.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, UsageError
 from factory.ground.places import Places, check_writable, places
 from factory.repo.examine import Repository
-from factory.repo.git import FACTORY, Git
+from factory.repo.git import FACTORY, Git, Known
 from factory.repo.trunk import make
 from factory.store.records import Verdict
 from factory.store.sqlite import SqliteStore
@@ -57,7 +57,10 @@ async def _judge_once(
             floor = assemble(store, state, repository, own)
             await floor.sandbox.look()
             floor.sandbox.check(chosen.sandbox.mode)
-            commit = await _asked_for(floor, repository, environ, rev, here)
+            if rev is None:
+                commit = await _trunk_or_checkout(floor, repository, here)
+            else:
+                commit = await _revision(rev, own, [repository.git(environ), _factory(known, own)])
             ruled = await floor.judge.judge(
                 commit, parent=commit if here else await own.commit(floor.trunk.ref)
             )
@@ -69,25 +72,34 @@ async def _judge_once(
             ]
 
 
-async def _asked_for(
-    floor: Floor, repository: Repository, environ: Mapping[str, str], rev: str | None, here: bool
-) -> str:
+async def _trunk_or_checkout(floor: Floor, repository: Repository, here: bool) -> str:
     own = floor.trunk.own
     where = floor.state.places
     tip = await own.commit(floor.trunk.ref)
-    if here:
-        ignored = [HOME, f"/{where.inbox.name}/", *their_excludes(repository)]
-        return await _as_it_is(
-            replace(own, work_tree=repository.root, index=where.index / "here"), ignored, tip
-        )
-    if rev is None:
+    if not here:
         return tip
-    commit = await repository.git(environ).commit(rev)
-    if not commit:
-        raise UsageError(f"There is no revision {rev!r} here.")
-    # This copy is short-lived, so it may read the user's objects instead of fetching them.
-    (own.git_dir / "objects/info/alternates").write_text(f"{repository.common_dir / 'objects'}\n")
-    return commit
+    ignored = [HOME, f"/{where.inbox.name}/", *their_excludes(repository)]
+    git = replace(own, work_tree=repository.root, index=where.index / "here")
+    return await _as_it_is(git, ignored, tip)
+
+
+async def _revision(rev: str, own: Git, sources: Sequence[Git]) -> str:
+    """Return the commit of a revision in the user's repository, or of an attempt."""
+    for source in sources:
+        if not source.git_dir.exists():
+            continue
+        commit = await source.commit(rev)
+        if commit:
+            # This copy is short-lived, so it may read those objects instead of fetching them.
+            alternates = own.git_dir / "objects/info/alternates"
+            alternates.write_text(f"{source.git_dir / 'objects'}\n")
+            return commit
+    raise UsageError(f"There is no revision {rev!r} here.")
+
+
+def _factory(known: Places, own: Git) -> Git:
+    """Return the factory repository of the daemon, which has the trees of all attempts."""
+    return replace(own, git_dir=known.git, known=Known())
 
 
 async def _as_it_is(git: Git, excludes: Sequence[str], tip: str) -> str:

@@ -46,6 +46,17 @@ def test_a_revision_is_judged_by_the_gates_of_trunk(repo: Path) -> None:
     assert answers(repo, rev="other") == [("10-whole", False)]
 
 
+def test_the_work_of_an_attempt_is_judged_although_only_the_factory_has_it(repo: Path) -> None:
+    own = repo / ".factory/git"
+    git(repo.parent, "clone", "-q", "--bare", str(repo), str(own))
+    clone = repo.parent / "agent"
+    git(repo.parent, "clone", "-q", str(own), str(clone))
+    made = commit(clone, {"broken": ""}, "work")
+    git(clone, "push", "-q", "origin", f"{made}:refs/factory/attempts/fix/1")
+
+    assert answers(repo, rev=made[:12]) == [("10-whole", False)]
+
+
 def test_what_cannot_be_judged_is_refused_with_a_sentence(repo: Path) -> None:
     with pytest.raises(UsageError, match="no revision 'nowhere'"):
         answers(repo, rev="nowhere")

@@ -285,10 +285,12 @@ class Outcomes:
             return words.crash_loop(unit, attempt.detail)
         if attempt.reason is EndReason.CONFLICT:
             return words.conflict(unit, attempt.detail)
+        is_red = attempt.reason is EndReason.GATE_RED and attempt.commit
+        gate = f"To run the gates on its work: factory gate --tree {attempt.commit[:12]}\n\n"
         return words.attempts_exhausted(
             unit,
             last=attempt.detail or str(attempt.reason),
-            evidence=attempt.digest,
+            evidence=f"{gate if is_red else ''}{attempt.digest}",
             limit=self.limit(unit),
             is_part=is_part(self._store, unit.id),
         )

@@ -231,7 +231,9 @@ def gate(parser: ArgumentParser) -> None:
         "Exit code 0: every gate is green; 1: one is red."
     )
     tree = parser.add_argument_group("what to judge")
-    tree.add_argument("--tree", metavar="REV", help="judge a revision, by trunk's gates")
+    tree.add_argument(
+        "--tree", metavar="REV", help="judge a revision or an attempt's commit, by trunk's gates"
+    )
     tree.add_argument(
         "--here",
         action="store_true",

@@ -188,7 +188,9 @@ def _queue(seen: rows.Status) -> list[Sequence[str]]:
     titles = _titles(seen)
     found: list[Sequence[str]] = []
     for queued in seen.queue:
-        what = queued.why or titles[queued.unit]
+        is_moving = queued.state in ("judging", "landing")
+        title = titles[queued.unit]
+        what = title if is_moving else queued.why or title
         found.append((str(queued.position), queued.unit, queued.state, what))
     return found
 

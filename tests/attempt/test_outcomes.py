@@ -10,6 +10,7 @@ from factory.attempt.outcomes import Outcomes, Refusal
 from factory.dispatch import scheduling
 from factory.dispatch.contested import Contest
 from factory.ground.errors import Fenced
+from factory.ground.settings import Limits, Settings
 from factory.inbox.split import Part, is_part
 from factory.people import cards as words
 from factory.people import line_cards
@@ -382,6 +383,19 @@ def test_sent_back_red_the_reason_is_replaced_and_the_next_attempt_has_a_digest(
     assert "To see it: pytest" in attempt.digest
     assert "FAILED test_a - boom" in attempt.digest
     assert "last words" in attempt.digest
+
+
+def test_the_card_of_a_red_unit_names_the_command_that_judges_its_work(
+    line: OnRecord, outcomes: Outcomes
+) -> None:
+    line.state.settings = Settings(limits=Limits(attempts=1))
+    queued(line, outcomes)
+    commit = line.the_attempt().commit
+
+    outcomes.send_back(line.the_unit(), Refusal(R.GATE_RED, "red", red=[RED]), later(90))
+
+    first, *_ = line.the_card().evidence.splitlines()
+    assert first == f"To run the gates on its work: factory gate --tree {commit[:12]}"
 
 
 def test_an_attempt_counts_once_however_often_it_is_judged(
