@@ -14,7 +14,7 @@ from datetime import datetime
 from factory.store.unit import SPENDS, EndReason, Unit, UnitState
 
 MOST_BYTES = 2048  # of the paths that a unit keeps
-MOST_BEHIND = 20  # units that a unit waits for
+MOST_BEHIND = 20  # queued units that a unit waits for
 TAKES = 2  # from so many conflicts in a row on, a unit goes before units with a better priority
 
 _AHEAD = "which is ahead of it in"
@@ -33,8 +33,8 @@ class Contest:
 def noted(unit: Unit, contest: Contest) -> Unit:
     """Return the unit with one more conflict in a row."""
     paths = _first_bytes((*contest.paths, *unit.contested))
-    behind = contest.behind[:MOST_BEHIND]
-    return replace(unit, conflicts=unit.conflicts + 1, contested=paths, behind=behind)
+    conflicts = unit.conflicts + 1
+    return replace(unit, conflicts=conflicts, contested=paths, behind=contest.behind)
 
 
 def after(unit: Unit, reason: EndReason) -> Unit:

@@ -45,8 +45,10 @@ class Turns:
 
     async def contest(self, unit: Unit, paths: Sequence[str]) -> Contest:
         """Return the conflict of a unit, with the other queued units that change these paths."""
-        behind = []
+        behind: list[str] = []
         for other in self._queued:
+            if len(behind) == contested.MOST_BEHIND:
+                break
             with suppress(GitError):
                 if other.id != unit.id and await self._changed(other, paths):
                     behind.append(other.id)

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from factory.ground.errors import StoreError
+from factory.judging.rulings import Ruling
 from factory.repo.landing_plan import Blocked, LandingPlan, Outcome
 from factory.repo.trunk import Trunk
 from factory.store.journal import Event
@@ -570,3 +571,23 @@ async def test_a_queued_unit_whose_task_this_release_refuses_does_not_stop_the_o
 
     assert (scene.state_of("odd"), scene.state_of("one")) == ("queued", "landed")
     assert scene.unit("odd").why.startswith("cannot be judged; factoryd tries again: ")
+
+
+async def test_no_attempt_starts_from_the_commit_below_a_unit_that_has_landed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rulings = scene.judge.rulings
+    read = rulings.of
+    bases: list[tuple[UnitState, bool]] = []
+
+    async def read_slowly(commit: str) -> Ruling:
+        if commit == scene.unit("one").commit:
+            bases.append((scene.unit("one").state, rulings.tip == commit))
+        return await read(commit)
+
+    monkeypatch.setattr(rulings, "of", read_slowly)
+    await scene.submit("one", {"one.txt": "fine\n"})
+
+    await scene.settle()
+
+    assert set(bases) == {(UnitState.LANDED, True)}
