@@ -178,7 +178,7 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         return advance(unit, UnitState.WAITING, now=now, why=why)
     if not why and unit.state is UnitState.WAITING:
         return replace(advance(unit, UnitState.READY, now=now), not_before=None)
-    # When views.why shows the unit, it describes the needs; so only a time must be stored.
+    # When whys.why shows the unit, it describes the needs; so only a time must be stored.
     is_said = unit.needs and unit.why
     if why and not is_said:
         return replace(unit, why=why)

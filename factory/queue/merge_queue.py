@@ -4,8 +4,7 @@ Invariant: trunk moves only to a commit whose exact tree passed the gates of the
 to a commit that a person let land.
 """
 
-import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +17,7 @@ from factory.judging.trunk_judge import TrunkJudge
 from factory.people import line_cards
 from factory.people.causes import TRUNK_GONE
 from factory.people.escalations import Escalations, landing_units
-from factory.queue import chain
+from factory.queue import chain, places
 from factory.queue.blame import Blame
 from factory.queue.candidate import Candidate
 from factory.queue.candidates import Candidates
@@ -32,13 +31,10 @@ from factory.queue.trunk_watch import TrunkWatch
 from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Fact
 from factory.store.unit import Unit, UnitState
-from factory.store.waits import Place
 
 TICK_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # seconds between checks of files that block a landing
-_STATES: Mapping[Place, str] = {Place.LANDING: "landing", Place.GATES: "judging"}
 
 
 class MergeQueue:
@@ -144,7 +140,7 @@ class MergeQueue:
             # Nothing else lands while an interrupted landing is not settled.
             landing = not await self.landings.finish_open(at)
             if not (landing and self.lander.tip) and not await self.look_at_trunk(group, at):
-                self._show([], at)  # nothing is judged without trunk
+                places.show(self._store, [], at)  # nothing is judged without trunk
                 return False
         await self._note_broken(at)
         linked, apart = await self._rehearsed(at)
@@ -155,7 +151,14 @@ class MergeQueue:
             free=self.judgings.free_benches,
             window=self._state.settings.gates.benches,
         )
-        self._show(self._places(linked, apart), at)
+        shown = places.places(
+            linked,
+            apart,
+            window=self._state.settings.gates.benches,
+            on_bench=self.judgings.on_bench,
+            landing=self.lander.units,
+        )
+        places.show(self._store, shown, at)
         for each in linked:
             if each.unit.id in moves.judge:
                 self._start(each, group)
@@ -261,50 +264,6 @@ class MergeQueue:
     def _is_due(self, unit: str) -> bool:
         return self.lander.failed.is_due(unit) and self._setbacks.retries.is_due(unit)
 
-    def _places(
-        self, linked: Sequence[Candidate], apart: Sequence[Candidate]
-    ) -> list[tuple[Candidate, Place]]:
-        """Return the candidates in the order of landing, each with what it waits for."""
-        window = self._state.settings.gates.benches
-        found = []
-        for depth, each in enumerate(linked):
-            found.append((each, self._place(each, depth, window)))
-        for each in apart:
-            place = self._place(each, 0, window)
-            # The sentence of a unit whose landing is blocked says so.
-            found.append((each, Place.OWN if place is Place.LANDS else place))
-        return found
-
-    def _place(self, candidate: Candidate, depth: int, window: int) -> Place:
-        if candidate.unit.id in self.lander.units:
-            return Place.LANDING
-        if candidate.commit in self.judgings.on_bench:
-            return Place.GATES
-        match candidate.standing:
-            case Standing.GREEN:
-                return Place.LANDS
-            case Standing.RED:
-                return Place.ALONE if depth else Place.TRUNK
-            case _:
-                return Place.BENCH if depth < window else Place.AHEAD
-
-    def _show(self, places: Sequence[tuple[Candidate, Place]], at: datetime) -> None:
-        entries = []
-        for position, (each, place) in enumerate(places, 1):
-            entries.append(
-                {
-                    "unit": each.unit.id,
-                    "position": position,
-                    "state": _STATES.get(place) or _state_of(each),
-                    "place": place,
-                }
-            )
-        positions = json.dumps(entries)
-        known = self._store.get(Fact, "queue")
-        if positions != (known.value if known else "[]"):
-            fact = Fact(name="queue", value=positions)
-            self._store.write(Event.FACT_CHANGED, fact, now=at)
-
     # ── judging ──
 
     def _start(self, candidate: Candidate, group: TaskGroup) -> None:
@@ -334,7 +293,3 @@ class MergeQueue:
         ruled = self.judgings.ruled(candidate.commit)
         assert ruled is not None, "a red candidate has a verdict"
         return self._blame.settle(candidate, ruled, self.lander.tip, group, at)
-
-
-def _state_of(candidate: Candidate) -> str:
-    return "green" if candidate.standing is Standing.GREEN else "waiting"

@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
-from factory.store import rows, story, unit_rows, views
+from factory.store import rows, story, unit_rows, views, whys
 from factory.store.opening import PAGE
 from factory.store.states import UnitState
 from factory.store.views import Json
@@ -27,7 +27,7 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
             return None
         (unit,) = found
         known, told = views.needed(con, [unit]), views.moving(con, unit)
-        unit["why"] = views.why(unit, known, told, views.now_text())
+        unit["why"] = whys.why(unit, known, told, views.now_text())
         has_landed = unit["state"] == UnitState.LANDED
         return unit_rows.Unit(
             schema=rows.VERSION,

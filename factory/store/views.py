@@ -15,13 +15,11 @@ from os.path import dirname
 
 from factory.ground.disk import complaint
 from factory.ground.errors import StoreError
-from factory.ground.times import from_stamp
-from factory.store import rows
+from factory.store import rows, whys
 from factory.store.alive import answers, has_ended, is_held
 from factory.store.opening import OPEN, connect
 from factory.store.spending import charge, minutes_used
 from factory.store.states import UnitState
-from factory.store.waits import missing, queued, ready
 
 TYPE_CHECKING = False  # importing typing would cost more time than the query
 if TYPE_CHECKING:
@@ -145,7 +143,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
         stopped = up.state == "stopped"
         queue = _queue(con, still_open, stopped=stopped)
         told = {row.unit: row.why for row in queue}
-        told.update(_ready(con, still_open, stopped=stopped))
+        told.update(whys.ready(still_open, paused=is_paused(con), stopped=stopped))
         return rows.Status(
             schema=rows.VERSION,
             at=now,
@@ -362,23 +360,7 @@ def moving(con: sqlite3.Connection, unit: "Json") -> dict[str, str]:
     if unit["state"] == UnitState.QUEUED:
         queue = _queue(con, units(con, '"state" = ?', unit["state"]), stopped=stopped)
         return {row.unit: row.why for row in queue}
-    return _ready(con, [unit], stopped=stopped)
-
-
-def why(unit: "Json", known: dict[str, UnitState], told: dict[str, str], now: str) -> str:
-    """Return what the unit waits for now, or else why it is in its state.
-
-    `known`: the states of what it needs, as `needed` returns them. `told`: see `moving`.
-    """
-    if unit["id"] in told:
-        return told[unit["id"]]
-    waits_by_itself = unit["state"] == UnitState.WAITING and unit["needs"] and not unit["cause"]
-    if not waits_by_itself:
-        return str(unit["why"])
-    until = unit["not_before"]
-    not_before = from_stamp(until) if until else None
-    sentence = missing(unit["needs"], not_before, known, now=from_stamp(now), own=unit["id"])
-    return sentence or str(unit["why"])
+    return whys.ready([unit], paused=is_paused(con), stopped=stopped)
 
 
 def needed(con: sqlite3.Connection, some: "list[Json]") -> dict[str, UnitState]:
@@ -403,47 +385,16 @@ def _in_short(
     found = []
     known = needed(con, still_open)
     for unit in still_open:
-        unit["why"] = why(unit, known, told, now)
+        unit["why"] = whys.why(unit, known, told, now)
         found.append(rows.OpenUnit(**_only(unit, IN_SHORT)))
     return found
-
-
-def _ready(con: sqlite3.Connection, some: "list[Json]", *, stopped: bool) -> dict[str, str]:
-    """Return what each ready unit waits for."""
-    paused = is_paused(con)
-    told = {}
-    for unit in some:
-        if unit["state"] == UnitState.READY:
-            told[unit["id"]] = ready(unit["why"], paused=paused, stopped=stopped)
-    return told
 
 
 def _queue(
     con: sqlite3.Connection, still_open: "list[Json]", *, stopped: bool
 ) -> list[rows.Queued]:
-    """Return the queued units in the merge queue's order; units that are new to it are last.
-
-    If the daemon is stopped, nothing is judged and nothing lands.
-    """
-    unspoken: Json = {"position": len(still_open) + 1, "state": "waiting"}
-    said = dict[str, Json]()
-    for entry in _fact(con, "queue") or []:
-        said[entry["unit"]] = entry
-
-    def place(unit: "Json") -> "tuple[int, str]":
-        return said.get(unit["id"], unspoken)["position"], unit["since"]
-
-    branch = trunk(con).branch or ""
-    found: list[rows.Queued] = []
-    waiting = [unit for unit in still_open if unit["state"] == UnitState.QUEUED]
-    for position, unit in enumerate(sorted(waiting, key=place), start=1):
-        entry = unspoken if stopped else said.get(unit["id"], unspoken)
-        ahead = found[-1].unit if found else ""
-        sentence = queued(entry.get("place", ""), unit["why"], ahead=ahead, trunk=branch)
-        found.append(
-            rows.Queued(unit=unit["id"], position=position, state=entry["state"], why=sentence)
-        )
-    return found
+    said = _fact(con, "queue") or []
+    return whys.queue(still_open, said, branch=trunk(con).branch or "", stopped=stopped)
 
 
 def _card(row: "Json") -> rows.Card:

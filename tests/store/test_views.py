@@ -800,6 +800,7 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
         "factory.store.states",
         "factory.store.views",
         "factory.store.waits",
+        "factory.store.whys",
     }
 
 

@@ -1,0 +1,81 @@
+"""What each unit in the merge queue waits for, as `factory status` shows it.
+
+Invariant: a unit is shown as judged only while it has a bench.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from factory.queue.candidate import Candidate
+from factory.queue.chain import Standing
+from factory.store.journal import Event
+from factory.store.ports import Store
+from factory.store.records import Fact
+from factory.store.waits import Place
+
+Shown = Sequence[tuple[Candidate, Place]]
+
+
+def places(
+    linked: Sequence[Candidate],
+    apart: Sequence[Candidate],
+    *,
+    window: int,
+    on_bench: Collection[str],
+    landing: Collection[str],
+) -> Shown:
+    """Return the candidates in the order of landing, each with what it waits for.
+
+    `window`: how many prefixes may be judged at once; `on_bench`: the commits that have a bench;
+    `landing`: the units that land now.
+    """
+    found = []
+    for depth, each in enumerate(linked):
+        found.append((each, _place(each, depth, window, on_bench, landing)))
+    for each in apart:
+        place = _place(each, 0, window, on_bench, landing)
+        # The landing of a green unit outside of the chain is blocked; its own sentence says so.
+        found.append((each, Place.OWN if place is Place.LANDS else place))
+    return found
+
+
+def show(store: Store, shown: Shown, at: datetime) -> None:
+    """Write the fact about the queue if it has changed."""
+    entries = []
+    for position, (each, place) in enumerate(shown, 1):
+        state = _state(each, place)
+        entry = {"unit": each.unit.id, "position": position, "state": state, "place": place}
+        entries.append(entry)
+    value = json.dumps(entries)
+    known = store.get(Fact, "queue")
+    if value != (known.value if known else "[]"):
+        store.write(Event.FACT_CHANGED, Fact(name="queue", value=value), now=at)
+
+
+def _place(
+    candidate: Candidate,
+    depth: int,
+    window: int,
+    on_bench: Collection[str],
+    landing: Collection[str],
+) -> Place:
+    if candidate.unit.id in landing:
+        return Place.LANDING
+    if candidate.commit in on_bench:
+        return Place.GATES
+    match candidate.standing:
+        case Standing.GREEN:
+            return Place.LANDS
+        case Standing.RED:
+            return Place.ALONE if depth else Place.TRUNK
+        case _:
+            return Place.BENCH if depth < window else Place.AHEAD
+
+
+def _state(candidate: Candidate, place: Place) -> str:
+    if place is Place.LANDING:
+        return "landing"
+    if place is Place.GATES:
+        return "judging"
+    return "green" if candidate.standing is Standing.GREEN else "waiting"
