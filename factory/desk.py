@@ -23,6 +23,7 @@ from factory.ground.names import choose
 from factory.ground.places import holding, there
 from factory.ground.sentences import shown
 from factory.ground.settings import Settings
+from factory.judging.calibration import checks
 from factory.judging.rulings import Ruling
 from factory.people import line_cards
 from factory.people.answers import answers
@@ -91,6 +92,7 @@ class Desk:
             *floor.pool.notices,
             *floor.state.broken.values(),
             *answers(floor.store).sentences,
+            *checks(floor.store).sentences,
             *self._seen,
         ]
         put(floor, "warnings", warnings)

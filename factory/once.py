@@ -18,11 +18,15 @@ from factory.ground import settings_file
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, UsageError
 from factory.ground.places import Places, check_writable, places
+from factory.people.causes import Ask
+from factory.people.line_cards import SETUP_ASKS
 from factory.repo.examine import Repository
 from factory.repo.git import FACTORY, Git, Known
 from factory.repo.trunk import make
 from factory.store.records import Verdict
 from factory.store.sqlite import SqliteStore
+
+LINES_SHOWN = 20  # of the output of a setup that failed
 
 
 def judge_once(
@@ -65,11 +69,18 @@ async def _judge_once(
                 commit, parent=commit if here else await own.commit(floor.trunk.ref)
             )
             if ruled.setup is not None:
-                raise FactoryError(ruled.setup.question)
+                raise FactoryError(_unjudged(ruled.setup))
             verdicts = sorted(store.select(Verdict), key=lambda verdict: verdict.at)
             return [
                 (verdict.gate, verdict.ok, verdict.seconds, verdict.tail) for verdict in verdicts
             ]
+
+
+def _unjudged(card: Ask) -> str:
+    """Return why nothing was judged, with the end of what the setup printed."""
+    lines = card.evidence.splitlines()[-LINES_SHOWN:]
+    shown = "".join(f"\n  │ {line}" for line in lines)
+    return f"{card.question.removesuffix(SETUP_ASKS)}{shown}"
 
 
 async def _trunk_or_checkout(floor: Floor, repository: Repository, here: bool) -> str:

@@ -9,10 +9,11 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import translate
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
-PYTHON_INPUTS = (
+PYTHON_MANIFESTS = (
     "pyproject.toml",
     "setup.py",
     "setup.cfg",
@@ -21,13 +22,33 @@ PYTHON_INPUTS = (
     "requirements/*.txt",
     "constraints*.txt",
     ".python-version",
-    "uv.lock",
     "uv.toml",
+    "Pipfile",
 )
+PYTHON_INPUTS = (*PYTHON_MANIFESTS, "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
-OTHER_LOCKS = ("pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb")
-NODE_INPUTS = ("package.json", ".npmrc", *NPM_LOCKS)
-SETUP_INPUTS = (*PYTHON_INPUTS, *NODE_INPUTS, *OTHER_LOCKS)
+# Each client of package.json → its lock files; the first client whose lock exists counts.
+LOCK_OF = {
+    "npm": NPM_LOCKS,
+    "pnpm": ("pnpm-lock.yaml",),
+    "yarn": ("yarn.lock",),
+    "bun": ("bun.lock", "bun.lockb"),
+}
+PNPM_WORKSPACE = "pnpm-workspace.yaml"
+BERRY = ".yarnrc.yml"  # the configuration of Yarn 2 and newer
+NODE_INPUTS = (
+    "package.json",
+    ".npmrc",
+    *chain.from_iterable(LOCK_OF.values()),
+    PNPM_WORKSPACE,
+    BERRY,
+    ".yarnrc",
+    "bunfig.toml",
+)
+SETUP_INPUTS = (*PYTHON_INPUTS, *NODE_INPUTS)
+# Lock files are too large to parse, so only those lines are read that name a package or a version.
+LOCKS = ("uv.lock", LOCK_OF["pnpm"][0])
+LOCKED = '^name = "[^"]+"|^lockfileVersion:.*'
 TESTS_READ = 20
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
 
@@ -50,10 +71,7 @@ class Files:
         self._larger = frozenset(larger)
         self.tests = sorted(tests_in(self.names))
         self.pyproject = _parsed(tomllib.loads, self.text("pyproject.toml"))
-        self.package: dict[str, Any] = {}
-        # If another client made the lock file, npm would install other versions, so infer nothing.
-        if not self.names.intersection(OTHER_LOCKS) or self.names.intersection(NPM_LOCKS):
-            self.package = _parsed(json.loads, self.text("package.json"))
+        self.package = _parsed(json.loads, self.text("package.json"))
 
     def text(self, *names: str) -> str:
         """Return the joined content of these files; note the files that were too large to read."""

@@ -6,13 +6,28 @@ pyproject.toml).
 """
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import filterfalse
 
 from factory.ground.names import CONVENTIONS
-from factory.inference import gate_files, make, node, python, setup_script
+from factory.inference import (
+    gate_files,
+    make,
+    node,
+    others,
+    python,
+    python_setup,
+    sessions,
+    setup_script,
+)
+from factory.inference.ci import gates as ci_gates
+from factory.inference.ci import github
+from factory.inference.ci import setup as ci_setup
+from factory.inference.ci.steps import Job
 from factory.inference.files import (
-    PYTHON_INPUTS,
+    LOCKS,
+    PYTHON_MANIFESTS,
     TESTS_READ,
     Files,
     bare,
@@ -22,20 +37,14 @@ from factory.inference.files import (
     tests_in,
 )
 from factory.inference.gate_files import code_of
-from factory.inference.rules import Gate, Rules, Setup
+from factory.inference.rules import TESTS, Gate, Rules, Setup
 
 _RULED_BY: Mapping[str, tuple[str, ...]] = {
     **python.RULED_BY,
     **node.RULED_BY,
     **make.RULED_BY,
-    "go": ("go.mod", "go.work"),
-    "cargo": (
-        "Cargo.toml",
-        ".cargo/config.toml",
-        ".cargo/config",
-        "rust-toolchain.toml",
-        "rust-toolchain",
-    ),
+    **others.RULED_BY,
+    **sessions.RULED_BY,
 }
 _TOOL = re.compile(rf"(?<![\w./=-])({'|'.join(_RULED_BY)})(?![\w.=-])")
 _BETWEEN_WORDS = re.compile(r"[\s'\"`;&|()<>=]+")
@@ -48,9 +57,17 @@ def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
     `folder`: the name of the conventions folder.
     """
     ruling = set[str]().union(*_RULED_BY.values())
-    globs = (f"{gates_in(folder)}*", setup_in(folder), *PYTHON_INPUTS, *ruling)
+    globs = (
+        f"{gates_in(folder)}*",
+        setup_in(folder),
+        *PYTHON_MANIFESTS,
+        *LOCKS,
+        python_setup.PRE_COMMIT,
+        *others.READ,
+        *ruling,
+    )
     tests = tests_in(listing)[:TESTS_READ]
-    return sorted({*matching(listing, *globs), *tests})
+    return sorted({*matching(listing, *globs), *tests, *github.wanted(listing)})
 
 
 def rules_of(
@@ -65,10 +82,12 @@ def rules_of(
     `folder`: the name of the conventions folder. `larger`: files that were too large to read.
     """
     files = Files(listing, contents, folder, larger)
-    gates = _gates(files)
+    written = gate_files.gates(files)
+    jobs = [] if written else _ci_jobs(files)
+    gates = written or tuple(ci_gates.gates(jobs)) or _inferred(files)
     texts = [code_of(gate.script) or " ".join(gate.command) for gate in gates]
     tools = set(_TOOL.findall("\n".join(texts)))
-    setup = _setup(files, tools)
+    setup = _setup(files, gates, tools, jobs)
     sources = _files_run([*texts, code_of(setup.script)], files)
     for name in files.names:
         if name.startswith(files.gates):
@@ -77,6 +96,8 @@ def rules_of(
         sources += _RULED_BY[tool]
     if setup.kind == "script":
         sources.append(files.setup)
+    for job in jobs:
+        sources.append(job.path)
     if setup.inferred:
         sources += files.matching(*setup.inputs)
     return Rules(
@@ -84,19 +105,33 @@ def rules_of(
     )
 
 
-def _gates(files: Files) -> tuple[Gate, ...]:
-    """Return the gates that have a file. If there are none, return the inferred gates."""
-    written = gate_files.gates(files)
-    if written:
-        return written
-    inferred = [*python.gates(files), *node.gates(files)]
-    return tuple(inferred or make.gates(files))
+def _inferred(files: Files) -> tuple[Gate, ...]:
+    """Return the gates that runners, configured tools and languages suggest."""
+    by_runner = tuple(sessions.gates(files))
+    if by_runner:
+        return by_runner
+    inferred = [*python.gates(files), *node.gates(files), *others.gates(files)]
+    if any(gate.group >= TESTS for gate in inferred):
+        return tuple(inferred)
+    return (*inferred, *make.gates(files))
 
 
-def _setup(files: Files, tools: Collection[str]) -> Setup:
+def _ci_jobs(files: Files) -> list[Job]:
+    """Return the jobs of the project's own CI; none if no job tests."""
+    found = github.jobs(files, sys.version_info[:2])
+    return found if any(map(ci_gates.tests, found)) else []
+
+
+def _setup(
+    files: Files, gates: Sequence[Gate], tools: Collection[str], jobs: Sequence[Job]
+) -> Setup:
     if files.setup in files.names:
         return setup_script.setup(files)
-    return node.with_packages(files, python.setup(files, tools))
+    if jobs:
+        return ci_setup.setup(jobs, files)
+    if gates and gates[0].reason in sessions.FILES:
+        return sessions.setup(files, gates)
+    return node.with_packages(files, python_setup.setup(files, tools))
 
 
 def _files_run(texts: Iterable[str], files: Files) -> list[str]:

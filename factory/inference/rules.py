@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from factory.ground.names import CONVENTIONS, HIDDEN
 from factory.inference.files import SETUP_INPUTS, gates_in, matching
 
+CHECKS, TESTS = 10, 20  # the groups of inferred gates
 DEPENDENCIES = ("node_modules", ".venv")
 _GATE_FOLDERS = (gates_in(CONVENTIONS), gates_in(HIDDEN[CONVENTIONS]))
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from factory.ground.errors import ConfigError
 from factory.inference.files import PYTHON_INPUTS, SETUP_INPUTS, Files, leads_out
-from factory.inference.python import VENV
+from factory.inference.python_setup import VENV
 from factory.inference.rules import DEPENDENCIES, Setup
 
 _HEADER = re.compile(r"^#\s*(inputs|keeps|made-from):\s*(.+)$", re.MULTILINE)

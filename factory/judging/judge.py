@@ -100,6 +100,16 @@ class Judge:
             return again
         return replace(again, failed=replace(again.failed, suspect=Suspect.UNIT))
 
+    async def judge_trunk(self, tip: str) -> Ruled:
+        """Judge trunk's commit by all its gates, also by the checks that are only advisory."""
+        ruling = await self.rulings.of(tip, advisory=True)
+        if ruling.obstacle:
+            return Ruled(ok=False, setup=ruling.obstacle)
+        on, _ = await self._cases(tip, tip, ruling.rules, None, ())
+        async with self._benches.take(partial(self._fit, on, None, ())) as bench:
+            ask = partial(self._gates.judge, on(bench=bench), stop=_may_stop(None))
+            return _ruled(await _asked(ask))
+
     async def judge_in(self, gates: Collection[str]) -> Ruled:
         """Judge trunk's commit by these of its gates only, even if some are red."""
         tip = self.rulings.tip

@@ -5,6 +5,7 @@ or of factoryd's own venv. A tool from such a folder would load the wrong module
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,21 @@ from factory.judging.place import Place
 from factory.judging.standing import identity
 
 _CAPTURED = ("LANG", "LC_ALL", "SHELL", "USER", "LOGNAME")
+# How this machine reaches the network: proxies, certificates, and indexes of packages.
+_NETWORK = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+    *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"),
+    *("PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_TRUSTED_HOST"),
+    *("PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_NO_INDEX"),
+    *("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS"),
+    *("UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT"),
+    *("NODE_EXTRA_CA_CERTS", "npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_cafile"),
+    *("YARN_NPM_REGISTRY_SERVER", "BUN_CONFIG_REGISTRY", "COREPACK_NPM_REGISTRY"),
+    *("GOPROXY", "GONOSUMDB", "GONOSUMCHECK", "GOSUMDB", "GOPRIVATE"),
+    *("CARGO_HTTP_CAINFO", "CARGO_HTTP_PROXY"),
+)
+_CREDENTIALS = re.compile(r"://[^/\s@]+@")
 _TOOLS = ("python3", "uv", "node", "npm", "pnpm", "yarn", "go", "cargo", "rustc", "make")
 _CACHES = (
     "PIP_CACHE_DIR",
@@ -55,6 +71,7 @@ class Machine:
         """Return all variables of a command at `place`; `judging`: the command is a gate."""
         env = self._toolchains()
         env |= self._captured((*_CAPTURED, *TOOLCHAINS))
+        env |= self._network()
         caches = self._caches_of(place, judging=judging)
         for name in _CACHES:
             env[name] = str(caches / name)
@@ -130,6 +147,19 @@ class Machine:
             if path.is_dir():
                 found[name] = str(path)
         return found
+
+    def _network(self) -> dict[str, str]:
+        """Return the network settings, without those that hold a password.
+
+        Code that an agent wrote runs in setups and gates, so no command gets a password by itself.
+        """
+        found = self._captured(_NETWORK)
+        return {name: value for name, value in found.items() if not _CREDENTIALS.search(value)}
+
+    def withheld(self) -> list[str]:
+        """Return the names of the network settings that hold a password."""
+        found = self._captured(_NETWORK)
+        return sorted(name for name, value in found.items() if _CREDENTIALS.search(value))
 
     def _captured(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._environ[name] for name in names if name in self._environ}

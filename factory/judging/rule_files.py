@@ -13,8 +13,8 @@ from factory.ground.errors import TooMuch
 from factory.ground.names import KNOWN
 from factory.ground.pipes import Into
 from factory.ground.plumbing import GITLINK, SYMLINK, Change, Texts
+from factory.inference.files import LOCKED, LOCKS
 from factory.inference.infer import wanted
-from factory.inference.python import LOCKED, LOCKS
 from factory.repo.git import Git
 
 

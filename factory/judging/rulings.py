@@ -1,7 +1,8 @@
 """Rulings: the files of a commit say how work is judged, prepared and prompted.
 
-Invariant: the ruling of a commit depends only on its files, with one exception: a person's answer
-may remove an inferred gate or permit it to rewrite files.
+Invariant: the ruling of a commit depends only on its files, with two exceptions: a person's answer
+may remove an inferred gate or permit it to rewrite files, and an inferred check that fails on trunk
+does not judge.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -17,6 +18,7 @@ from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, package
 from factory.ground.plumbing import Texts
 from factory.inference.infer import rules_of
 from factory.inference.rules import Rules
+from factory.judging.calibration import checks
 from factory.judging.guards import Guards, in_the_way, led_to
 from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
 from factory.people import line_cards
@@ -66,8 +68,11 @@ class Rulings:
         self._known: dict[str, Ruling] = {}
         self._folder = CONVENTIONS  # the name of the conventions folder in trunk
 
-    async def of(self, commit: str) -> Ruling:
-        """Return the ruling of a commit. If its gate files are wrong, nothing passes."""
+    async def of(self, commit: str, *, advisory: bool = False) -> Ruling:
+        """Return the ruling of a commit. If its gate files are wrong, nothing passes.
+
+        `advisory`: with the inferred checks that do not judge.
+        """
         if commit not in self._known:
             ruling = await self._read(commit)
             if len(self._known) >= RULINGS_KEPT:
@@ -75,7 +80,7 @@ class Rulings:
                 oldest = next(each for each in self._known if each != self.tip)
                 self._known.pop(oldest)
             self._known[commit] = ruling
-        return self._as_answered(self._known[commit])
+        return self._as_answered(self._known[commit], advisory=advisory)
 
     async def of_trunk(self, tip: str) -> Ruling:
         """Take `tip` as trunk's commit, and return its ruling."""
@@ -100,10 +105,12 @@ class Rulings:
             return ruling.obstacle
         return line_cards.no_gate()
 
-    def _as_answered(self, ruling: Ruling) -> Ruling:
+    def _as_answered(self, ruling: Ruling, *, advisory: bool = False) -> Ruling:
         if not any(gate.inferred for gate in ruling.rules.gates):
             return ruling
         gates = as_answered(ruling.rules.gates, answers(self._store))
+        if not advisory:
+            gates = checks(self._store).judging(gates)
         return replace(ruling, rules=replace(ruling.rules, gates=gates))
 
     async def _read(self, commit: str) -> Ruling:

@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from factory.ground.daemon_state import DaemonState, now
+from factory.judging.calibration import calibrate
 from factory.judging.judge import Judge
 from factory.judging.retries import BREAKS, KeptRetries, Retries, sentence_of, trace_of
 from factory.judging.rewrites import check_form, told
@@ -196,7 +197,7 @@ class TrunkJudge:
         """Judge trunk in the background, unless a judging runs or trunk already has a verdict."""
         tip = self._rulings.tip
         if self._ruled is None:
-            self._begin(partial(self.judge.judge, tip, parent=tip), group)
+            self._begin(partial(_calibrated, self.judge, self._store, tip), group)
 
     def start_further(self, gates: Collection[str], group: TaskGroup) -> None:
         """Run these gates on trunk too: the judging of a red trunk stopped before them."""
@@ -331,3 +332,14 @@ class TrunkJudge:
             return self.missing or []
         recorded: list[str] = json.loads(known.value).get("missing", [])
         return recorded
+
+
+async def _calibrated(judge: Judge, store: Store, tip: str) -> Ruled:
+    """Judge trunk by all its gates, and then without the checks that are red and advisory."""
+    ruled = await judge.judge_trunk(tip)
+    if ruled.setup is not None:
+        return ruled
+    gates = (await judge.rulings.of(tip, advisory=True)).rules.gates
+    if calibrate(store, gates, seen=ruled.seen, red=ruled.gates_red, now=now()):
+        return await judge.judge(tip, parent=tip)
+    return ruled

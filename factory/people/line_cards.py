@@ -29,6 +29,7 @@ from factory.people.causes import (
 )
 from factory.store.records import CardKind
 
+SETUP_ASKS = " This did not count as an attempt. What now?"
 LAND_ANYWAY: Choice = (
     "Land anyway",
     "waiting units that fail exactly these gates land; status marks them",
@@ -101,11 +102,10 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
         Recheck(),
     )
     what = f"{one_line(sentence)} {advice(tail)}".strip()
-    asks = f"{what} This did not count as an attempt. What now?"
     return Ask(
         CardKind.SETUP,
         cause("setup", sentence[:200]),
-        asks,
+        f"{what}{SETUP_ASKS}",
         [again, CANCEL_ALL],
         tail or sentence,
         log,

@@ -40,14 +40,37 @@ def test_a_package_that_is_only_prepared_has_a_setup() -> None:
     assert of({"package.json": '{"scripts": {"prepare": "tsc"}}'}).setup.kind == "npm"
 
 
-@pytest.mark.parametrize("lock", ["pnpm-lock.yaml", "yarn.lock", "bun.lock"])
-def test_npm_does_not_stand_in_for_another_client(lock: str) -> None:
-    package = '{"scripts": {"test": "x"}, "dependencies": {"a": "1"}}'
+@pytest.mark.parametrize(
+    ("files", "package", "client", "install"),
+    [
+        ({"pnpm-lock.yaml": "lockfileVersion: '9.0'\n"}, {}, "pnpm@9", "--frozen-lockfile"),
+        ({"pnpm-lock.yaml": "lockfileVersion: 6.0\n"}, {}, "pnpm@8", "--frozen-lockfile"),
+        ({"yarn.lock": ""}, {}, "yarn@1", "--frozen-lockfile"),
+        ({"yarn.lock": "", ".yarnrc.yml": "yarnPath: x\n"}, {}, "yarn@1", "--immutable"),
+        ({"bun.lock": ""}, {}, "bun@latest", "--frozen-lockfile"),
+        ({}, {"packageManager": "pnpm@10.1.2+sha512.ab"}, "pnpm@10.1.2", "pnpm install"),
+        (
+            {"yarn.lock": ""},
+            {"packageManager": "yarn@4.5.0"},
+            "@yarnpkg/cli-dist@4.5.0",
+            "--immutable",
+        ),
+        ({}, {"devEngines": {"packageManager": {"name": "bun"}}}, "bun@latest", "bun install"),
+    ],
+)
+def test_the_client_of_the_lock_installs_in_the_version_that_the_project_names(
+    files: dict[str, str], package: dict[str, object], client: str, install: str
+) -> None:
+    about = {"scripts": {"test": "x", "lint": "y"}, "dependencies": {"a": "1"}, **package}
 
-    assert of({lock: "", "package.json": package}) == Rules()
-    assert commands(of({lock: "", "package-lock.json": "", "package.json": package})) == {
-        "test": "npm test"
-    }
+    found = of({**files, "package.json": json.dumps(about)})
+
+    name = client.removeprefix("@yarnpkg/cli-dist").partition("@")[0] or "yarn"
+    get_client, install_packages = found.setup.commands
+    assert get_client[-1] == client
+    assert install in install_packages[-1]
+    assert found.setup.rebuild == (install_packages,)
+    assert [gate.command[0] for gate in found.gates] == [name, name]
 
 
 def test_tracked_node_modules_need_no_setup() -> None:

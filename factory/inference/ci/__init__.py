@@ -1,0 +1,1 @@
+"""Reads how a project's own CI installs and judges it."""

@@ -1,0 +1,175 @@
+"""Turns the jobs of CI into gates.
+
+Invariant: a command that judges in CI judges here, in the same folder and with the same variables.
+Each gate begins with the bare tree. So commands that need what an earlier command of their job
+built are one gate with it.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+
+from factory.inference.ci.shell import parts_of
+from factory.inference.ci.starters import unwrapped
+from factory.inference.ci.steps import Job, Step
+from factory.inference.ci.tools import CHECKS as CHECK_KINDS
+from factory.inference.ci.tools import JUDGING, Kind, kind_of, name_of
+from factory.inference.rules import CHECKS, TESTS, Gate
+
+# Programs of a package manager that only start another program. A setup has made the environment,
+# so gates start the program itself.
+# The environments of hatch belong to the environment of a place.
+HATCH_HOME = 'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch"'
+_STARTERS = ("uv", "uvx", "poetry", "pipenv", "pipx")
+
+
+def gates(jobs: Iterable[Job]) -> list[Gate]:
+    """Return the gates of these jobs; each name and each code occurs once."""
+    found: list[Gate] = []
+    codes = set[str]()
+    names = set[str]()
+    for job in jobs:
+        for steps in _grouped(job):
+            code = _code(steps)
+            if code in codes:
+                continue
+            codes.add(code)
+            name = _free(_name(steps), names)
+            names.add(name)
+            found.append(_gate(name, steps, code))
+    return sorted(found, key=lambda gate: gate.group)
+
+
+def judges(step: Step) -> bool:
+    """Whether a step judges the tree."""
+    return step.kind in JUDGING
+
+
+def tests(job: Job) -> bool:
+    """Whether a job runs tests."""
+    return any(step.kind is Kind.TEST for step in job.steps)
+
+
+def _grouped(job: Job) -> list[list[Step]]:
+    """Return the steps of each gate: checks alone, tests together, and from a build on all."""
+    alone: list[list[Step]] = []
+    together: list[Step] = []
+    is_built = False
+    for step in job.steps:
+        if step.kind is Kind.BUILD:
+            is_built = True
+        elif step.kind not in JUDGING:
+            continue
+        if step.kind in CHECK_KINDS and not is_built:
+            alone.append([step])
+        else:
+            together.append(step)
+    if any(map(judges, together)):
+        alone.append(together)
+    return alone
+
+
+def _gate(name: str, steps: Sequence[Step], code: str) -> Gate:
+    is_test = any(step.kind is Kind.TEST for step in steps)
+    shell = "bash" if any(step.shell for step in steps) else "sh"
+    argv: tuple[str, ...] = (shell, "-e", "-c", code)
+    if len(steps) == 1 and not steps[0].folder and not steps[0].env and _is_plain(code):
+        argv = tuple(shlex.split(code))
+    return Gate(
+        name=name,
+        group=TESTS if is_test else CHECKS,
+        command=argv,
+        reason=", ".join(dict.fromkeys(step.origin for step in steps if judges(step))),
+        said=code.replace("\n", " && "),
+    )
+
+
+def _code(steps: Sequence[Step]) -> str:
+    """Return shell code that runs the steps in their order, each in its own folder."""
+    shared = dict(steps[0].env)
+    for step in steps:
+        shared = {name: value for name, value in step.env if shared.get(name) == value}
+    lines = []
+    for step in steps:
+        own = [(name, value) for name, value in dict(step.env).items() if name not in shared]
+        line = _assigned(own, started_alone(step), in_front=bool(step.words))
+        if step.folder:
+            line = f"(cd {shlex.quote(step.folder)} && {line})"
+        lines.append(line)
+    # A single command shows its variables in front; several commands share an export.
+    in_front = len(steps) == 1 and bool(steps[0].words) and not steps[0].folder
+    return _assigned([*shared.items()], "\n".join(lines), in_front=in_front)
+
+
+def _assigned(pairs: Sequence[tuple[str, str]], code: str, *, in_front: bool) -> str:
+    """Return the code with these variables set."""
+    shown = " ".join(f"{name}={shlex.quote(value)}" for name, value in pairs)
+    if not shown:
+        return code
+    return f"{shown} {code}" if in_front else f"export {shown}\n{code}"
+
+
+def started_alone(step: Step) -> str:
+    """Return the code of a step without the package manager that starts it, and without repairs."""
+    words = step.words
+    if not words or words[0] not in _STARTERS:
+        return _without_fixes(step.code, words)
+    inner = unwrapped(words)
+    if not inner:
+        return step.code
+    first = len(words) - len(inner)
+    if words[first - 1 : first] == ("-m",):  # `uv run python -m pytest`
+        first -= 2
+        inner = words[first:]
+    rest = re.sub(rf"^\s*(\S+\s+){{{first}}}", "", step.code)
+    if shlex.split(rest, comments=True) != list(words[first:]):  # a word with a space in it
+        rest = shlex.join(inner)
+    elif inner[0] != words[first]:  # `uvx tox@4`
+        rest = rest.replace(words[first], inner[0], 1)
+    return _without_fixes(rest, inner)
+
+
+def _without_fixes(code: str, words: Sequence[str]) -> str:
+    """Return the code with `--no-fix` for ruff, whose configuration may say `fix = true`.
+
+    The environments of pre-commit's hooks go into the gates' cache, because HOME is a scratch
+    folder.
+    """
+    bare = unwrapped(words)
+    if bare[:1] == ("pre-commit",):
+        return f'PRE_COMMIT_HOME="$PIP_CACHE_DIR/pre-commit" {code}'
+    if bare[:1] == ("hatch",):
+        return f"{HATCH_HOME} {code}"
+    if bare[:2] == ("ruff", "check") and "--no-fix" not in bare:
+        return re.sub(r"\bruff check\b", "ruff check --no-fix", code, count=1)
+    return code
+
+
+def _is_plain(code: str) -> bool:
+    """Whether the code is one command without anything that only a shell understands."""
+    return not re.search(r"[\n|&;<>()$`*?\[\]{}~#\\!]", code)
+
+
+def _name(steps: Sequence[Step]) -> str:
+    """Return a short name: the tool, or the script, target or session that runs."""
+    tests = [step for step in steps if step.kind is Kind.TEST]
+    step = (tests or [each for each in steps if judges(each)])[0]
+    name = name_of(step.words or _first_words(step.code))
+    return f"{step.folder}/{name}" if step.folder else name
+
+
+def _first_words(code: str) -> tuple[str, ...]:
+    """Return the first command that judges, in code that only a shell understands."""
+    for words in parts_of(code):
+        if kind_of(words) in JUDGING:
+            return words
+    return ()
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number = 2
+    free = name
+    while free in taken:
+        free = f"{name}-{number}"
+        number += 1
+    return free

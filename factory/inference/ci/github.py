@@ -1,0 +1,290 @@
+"""Reads the workflows of GitHub Actions: what runs on Linux for a push or a pull request.
+
+Source: the workflow syntax in GitHub's documentation.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from factory.ground.yaml_tree import Text, Tree, items, table, text, texts, tree_of
+from factory.inference.ci import actions, shell, tools
+from factory.inference.ci.expressions import Unknown, filled, holds
+from factory.inference.ci.matrix import chosen
+from factory.inference.ci.steps import Job, Skipped, Step
+from factory.inference.ci.tools import Kind
+from factory.inference.files import Files
+
+WORKFLOWS = ".github/workflows/"
+ACTIONS = ".github/actions/"
+MOST_WORKFLOWS = 50
+_DEEPEST = 3  # of workflows and actions that use others
+_EVENTS = ("push", "pull_request", "merge_group")
+_OURS = ("PATH", "HOME", "TMPDIR", "GOBIN", "GOPATH")  # a place has its own
+_NOT_HERE = re.compile(r"windows|macos|win-|osx", re.IGNORECASE)
+_ELSEWHERE = {
+    "services": "it needs services, such as a database",
+    "container": "it runs in an image of a container",
+}
+_SECRET = re.compile(r"\$\{\{[^}]*\b(secrets\.|github\.token)")
+# A workflow with such a name does other things than judging.
+_OTHER_NAMES = re.compile(
+    r"release|publish|deploy|docs?\b|codeql|scorecard|stale|label|nightly|bench|wheels?|docker|fuzz"
+    r"|perf|copilot|audit|pages|changelog|downstream|zizmor"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What a step inherits."""
+
+    path: str  # of the workflow or action
+    contexts: Mapping[str, Any]
+    env: Mapping[str, str]
+    folder: str = ""
+    shell: str = ""
+    depth: int = 0
+
+
+def wanted(listing: Iterable[str]) -> list[str]:
+    """Return the workflow files and local actions of a commit."""
+    found = []
+    for name in listing:
+        is_workflow = name.startswith(WORKFLOWS) and name.count("/") == 2
+        is_action = name.startswith(ACTIONS) and re.search(r"/action\.ya?ml$", name)
+        if (is_workflow or is_action) and name.endswith((".yml", ".yaml")):
+            found.append(name)
+    return sorted(found)
+
+
+def jobs(files: Files, python: tuple[int, int]) -> list[Job]:
+    """Return the jobs that judge on Linux, in the order of their files."""
+    found: list[Job] = []
+    workflows = [name for name in wanted(files.names) if name.startswith(WORKFLOWS)]
+    for path in workflows[:MOST_WORKFLOWS]:
+        tree = table(tree_of(files.text(path)))
+        if _is_for_changes(tree.get("on")) and not _OTHER_NAMES.search(_name_of(path)):
+            found += _Workflow(files, python).jobs(path, tree, {}, 0)
+    return found
+
+
+def _name_of(path: str) -> str:
+    return path.rpartition("/")[2].lower()
+
+
+def _is_for_changes(on: Tree | None) -> bool:
+    """Whether a workflow runs for pushed commits; a push of tags alone is a release."""
+    if isinstance(on, dict):
+        push = on.get("push")
+        if "pull_request" in on or "merge_group" in on:
+            return True
+        if "push" not in on:
+            return False
+        return not isinstance(push, dict) or "tags" not in push or "branches" in push
+    return any(event in _EVENTS for event in texts(on))
+
+
+class _Workflow:
+    """Reads the jobs of one workflow file and of the files that it uses."""
+
+    def __init__(self, files: Files, python: tuple[int, int]) -> None:
+        self._files = files
+        self._python = python
+
+    def jobs(
+        self, path: str, tree: Mapping[str, Tree], inputs: Mapping[str, Any], depth: int
+    ) -> Iterator[Job]:
+        env = _plain(tree.get("env"), {"inputs": inputs})
+        defaults = table(table(tree.get("defaults")).get("run"))
+        for name, value in table(tree.get("jobs")).items():
+            job = table(value)
+            if _OTHER_NAMES.search(name.lower()):
+                continue
+            for entry in chosen(job.get("strategy"), self._python):
+                contexts = {
+                    "github": {"event_name": "push", "event": {}},
+                    "runner": {"os": "Linux", "arch": "X64"},
+                    "inputs": inputs,
+                    "matrix": dict(entry),
+                }
+                if not holds(text(job.get("if")), contexts) or _may_fail(job, contexts):
+                    continue
+                if "uses" in job:
+                    yield from self._used(job, contexts, depth)
+                elif _is_linux(job.get("runs-on"), contexts):
+                    scope = _Scope(path, contexts, {**env, **_plain(job.get("env"), contexts)})
+                    scope = _with_defaults(scope, defaults)
+                    own = table(table(job.get("defaults")).get("run"))
+                    yield self._job(name, job, _with_defaults(scope, own))
+
+    def _used(
+        self, job: Mapping[str, Tree], contexts: Mapping[str, Any], depth: int
+    ) -> Iterator[Job]:
+        """Yield the jobs of a reusable workflow of this repository."""
+        path = shell.joined("", text(job.get("uses")))
+        tree = table(tree_of(self._files.text(path)))
+        if depth >= _DEEPEST or not tree:
+            return
+        call = table(table(tree.get("on")).get("workflow_call"))
+        inputs = _inputs(call.get("inputs"), job.get("with"), contexts)
+        yield from self.jobs(path, tree, inputs, depth + 1)
+
+    def _job(self, name: str, job: Mapping[str, Tree], scope: _Scope) -> Job:
+        found = Job(name, scope.path)
+        for key, why in _ELSEWHERE.items():
+            if job.get(key):
+                found.skipped.append(Skipped(name, scope.path, why))
+                return found
+        for step in items(job.get("steps")):
+            self._step(table(step), scope, found)
+        return found
+
+    def _step(self, step: Mapping[str, Tree], scope: _Scope, job: Job) -> None:
+        contexts = {**scope.contexts, "env": scope.env}
+        if not holds(text(step.get("if")), contexts) or _may_fail(step, contexts):
+            return
+        env = {**scope.env, **_plain(step.get("env"), contexts)}
+        contexts["env"] = env
+        scope = replace(scope, contexts=contexts, env=env)
+        if "run" in step:
+            self._run(step, scope, job)
+        elif "uses" in step:
+            self._uses(step, scope, job)
+
+    def _run(self, step: Mapping[str, Tree], scope: _Scope, job: Job) -> None:
+        run = step["run"]
+        if not isinstance(run, Text):
+            return
+        # A block of several lines begins on the line after its key.
+        first = run.line + (1 if "\n" in run else 0)
+        origin = f"{_name_of(scope.path)}:{first}"
+        if _SECRET.search(run):
+            job.skipped.append(Skipped(_first_line(run), origin, "it uses a secret"))
+            return
+        try:
+            code = filled(run, scope.contexts)
+            folder = filled(text(step.get("working-directory")) or scope.folder, scope.contexts)
+        except Unknown:
+            job.skipped.append(Skipped(_first_line(run), origin, "only GitHub knows a value in it"))
+            return
+        used_shell = text(step.get("shell")) or scope.shell
+        if used_shell and used_shell.split()[0] not in ("bash", "sh"):
+            job.skipped.append(Skipped(_first_line(run), origin, f"its shell is {used_shell}"))
+            return
+        for command in shell.commands(code):
+            job.steps.append(
+                Step(
+                    kind=_kind(command),
+                    code=command.code,
+                    words=command.words,
+                    folder=shell.joined(shell.joined("", folder), command.folder),
+                    env=_allowed((*scope.env.items(), *command.env)),
+                    origin=f"{_name_of(scope.path)}:{first + command.line}",
+                    shell="bash" if used_shell.startswith("bash") else "",
+                )
+            )
+
+    def _uses(self, step: Mapping[str, Tree], scope: _Scope, job: Job) -> None:
+        used = text(step.get("uses"))
+        line = used.line if isinstance(used, Text) else 0
+        origin = f"{_name_of(scope.path)}:{line}"
+        if used.startswith("./"):
+            self._composite(step, shell.joined("", used), scope, job)
+            return
+        given = {}
+        for key, value in table(step.get("with")).items():
+            try:
+                given[key] = filled(text(value), scope.contexts)
+            except Unknown:
+                continue
+        for code in actions.commands(used, given):
+            words = shell.words_of(code)
+            folder = shell.joined(scope.folder, given.get("working-directory", ""))
+            kind = tools.kind_of(words)
+            job.steps.append(Step(kind=kind, code=code, words=words, folder=folder, origin=origin))
+
+    def _composite(self, step: Mapping[str, Tree], folder: str, scope: _Scope, job: Job) -> None:
+        """Read the steps of an action of this repository."""
+        path = self._files.first((f"{folder}/action.yml", f"{folder}/action.yaml"))
+        tree = table(tree_of(self._files.text(path))) if path else {}
+        if scope.depth >= _DEEPEST or not tree:
+            return
+        inputs = _inputs(tree.get("inputs"), step.get("with"), scope.contexts)
+        inner = replace(
+            scope,
+            path=path,
+            contexts={**scope.contexts, "inputs": inputs},
+            depth=scope.depth + 1,
+        )
+        for each in items(table(tree.get("runs")).get("steps")):
+            self._step(table(each), inner, job)
+
+
+def _kind(command: shell.Command) -> Kind:
+    """Return what a command does. Code with several commands counts as the most that it does."""
+    return tools.strongest([tools.kind_of(words) for words in command.parts])
+
+
+def _first_line(code: str) -> str:
+    return code.strip().partition("\n")[0]
+
+
+def _plain(env: Tree | None, contexts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables whose values the commit says; secrets and the like are left out."""
+    found = {}
+    for name, value in table(env).items():
+        if not isinstance(value, str) or _SECRET.search(value):
+            continue
+        try:
+            found[name] = filled(value, contexts)
+        except Unknown:
+            continue
+    return found
+
+
+def _allowed(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in pairs if name not in _OURS)
+
+
+def _inputs(
+    declared: Tree | None, given: Tree | None, contexts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs of a reusable workflow or action: what the caller gives, and defaults."""
+    found: dict[str, Any] = {}
+    for name, about in table(declared).items():
+        default = text(table(about).get("default"))
+        found[name] = {"true": True, "false": False}.get(default, default)
+    for name, value in table(given).items():
+        try:
+            found[name] = filled(text(value), contexts)
+        except Unknown:
+            found.pop(name, None)
+    return found
+
+
+def _may_fail(value: Mapping[str, Tree], contexts: Mapping[str, Any]) -> bool:
+    """Whether CI stays green if this job or step fails."""
+    allowed = text(value.get("continue-on-error"))
+    try:
+        return filled(allowed, contexts) == "true"
+    except Unknown:
+        return False
+
+
+def _is_linux(runs_on: Tree | None, contexts: Mapping[str, Any]) -> bool:
+    if isinstance(runs_on, dict):  # a group of runners
+        runs_on = runs_on.get("labels")
+    for label in texts(runs_on):
+        try:
+            shown = filled(label, contexts)
+        except Unknown:
+            continue
+        if _NOT_HERE.search(shown):
+            return False
+    return True
+
+
+def _with_defaults(scope: _Scope, run: Mapping[str, Tree]) -> _Scope:
+    folder = text(run.get("working-directory")) or scope.folder
+    return replace(scope, folder=folder, shell=text(run.get("shell")) or scope.shell)

@@ -1,0 +1,37 @@
+"""The steps of a project's CI, as values."""
+
+from dataclasses import dataclass, field
+
+from factory.inference.ci.tools import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One command of CI. `folder`: where it runs, below the root; `origin`: `ci.yml:41`."""
+
+    kind: Kind
+    code: str
+    words: tuple[str, ...]  # empty if only a shell can run the code
+    folder: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    origin: str = ""
+    shell: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A step that is not run here, and why not."""
+
+    code: str
+    origin: str
+    why: str
+
+
+@dataclass(slots=True)
+class Job:
+    """The steps of one job, in their order. `path`: the file that describes it."""
+
+    name: str
+    path: str
+    steps: list[Step] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
