@@ -49,6 +49,7 @@ JOURNAL = (
     '("seq" INTEGER PRIMARY KEY, "at", "event", "unit", "attempt", "worker", "detail", "changes")',
     'CREATE INDEX "journal_unit" ON "journal" ("unit")',
 )
+SPEC_NAME = 'CREATE INDEX IF NOT EXISTS "spec_name" ON "spec" ("name")'
 INDEXES = (
     'CREATE INDEX "unit_state" ON "unit" ("state")',
     'CREATE INDEX "unit_landed" ON "unit" ("landed") WHERE "landed" IS NOT NULL',
@@ -57,7 +58,10 @@ INDEXES = (
     'CREATE INDEX "verdict_tree" ON "verdict" ("tree")',
     'CREATE INDEX "verdict_gate" ON "verdict" ("gate")',
     ATTEMPT_DAY,
+    SPEC_NAME,
 )
+# A store of the same format may be older than these indexes.
+NEWER_INDEXES = (SPEC_NAME,)
 COLUMNS: Mapping[type[Record], tuple[str, ...]] = {
     kind: tuple(hints) for kind, hints in HINTS.items()
 }
@@ -100,6 +104,8 @@ class SqliteStore:
             migrate(self._con, path)
             # Check that our table exists, because another program may use the same format numbers.
             self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')
+            for index in NEWER_INDEXES:
+                self._con.execute(index)
 
     def write(
         self,

@@ -204,6 +204,21 @@ def test_what_is_open_is_found_by_its_partial_index(tmp_path: Path, table: str) 
     assert f"USING INDEX {table}_open" in str(plan)
 
 
+def test_a_name_is_found_by_its_index_also_in_a_store_that_was_made_without_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.sqlite"
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as con:
+        con.execute('DROP INDEX "spec_name"')
+
+    SqliteStore(path).close()
+
+    with closing(sqlite3.connect(path)) as con:
+        plan = con.execute('EXPLAIN QUERY PLAN SELECT * FROM "spec" WHERE "name" = ?', ("a",))
+        assert "USING INDEX spec_name" in str(plan.fetchall())
+
+
 def test_a_store_is_kept_in_wal_mode_and_synced_at_every_commit(tmp_path: Path) -> None:
     with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
         pragmas = [
