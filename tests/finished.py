@@ -32,6 +32,7 @@ SPACING = timedelta(minutes=10)
 AT_ONCE = 100  # units in one transaction
 TEXT = "Change what the page says, and keep the tests green. {name} has its own reason for it.\n"
 FAILED = "FAILED tests/test_page.py::test_{name} - AssertionError: assert 'a' == 'b'\n"
+TRUNK = {"branch": "main", "commit": "0" * 40, "state": "green", "gates_red": []}
 OPTIONS = (
     Option(key="1", label="Another attempt", effect="tries once more", action="retry"),
     Option(key="2", label="Cancel it", effect="gives the unit up", action="cancel"),
@@ -49,10 +50,13 @@ def fill(
     """Write so many finished units, the last one finished before `until`; return their ids."""
     until = until or datetime.now(UTC)
     names = []
+    # A daemon would take another commit for a rewritten trunk.
+    trunk = store.get(Fact, "trunk") or Fact(name="trunk", value=json.dumps(TRUNK))
     for begin in range(0, count, AT_ONCE):
         with store.transaction():
             for number in range(begin, min(count, begin + AT_ONCE)):
-                finished = _Finished(store, first + number, until - (count - number) * spacing)
+                at = until - (count - number) * spacing
+                finished = _Finished(store, first + number, at, trunk)
                 finished.write()
                 names.append(finished.unit.id)
     return names
@@ -70,6 +74,7 @@ class _Finished:
     store: Store
     number: int
     at: datetime
+    trunk: Fact
 
     def __post_init__(self) -> None:
         name = name_of(self.number)
@@ -229,9 +234,7 @@ class _Finished:
         self.unit = as_landed(self.unit, commit, now=self.at, landed=self.at)
         self._tell(Event.UNIT_LANDED, self.unit, commit=commit)
         self._write(Event.LANDING_CLOSED, replace(step, done=True), outcome="Landed")
-        known = {"branch": "main", "commit": commit, "state": "green", "gates_red": []}
-        trunk = Fact(name="trunk", value=json.dumps(known))
-        self._write(Event.TRUNK_JUDGED, trunk, state="green", commit=commit)
+        self._write(Event.TRUNK_JUDGED, self.trunk, state="green", commit=commit)
         self._note("queue", [])
 
     def _note(self, name: str, value: object) -> None:
