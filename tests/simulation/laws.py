@@ -202,9 +202,8 @@ class Laws:
 def _waits_for(card: Card, unit: Unit) -> bool:
     if unit.state is UnitState.WAITING:
         return unit.cause == card.fingerprint
-    return unit.state is (
-        UnitState.QUEUED if card.kind is CardKind.LANDING_BLOCKED else UnitState.HELD
-    )
+    is_tried_meanwhile = card.kind in (CardKind.LANDING_BLOCKED, CardKind.SETUP)
+    return unit.state is (UnitState.QUEUED if is_tried_meanwhile else UnitState.HELD)
 
 
 def _hold(law: bool, otherwise: str) -> None:

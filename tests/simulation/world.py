@@ -400,11 +400,19 @@ class Benches:
             yield "bench"
 
 
+class Preparation:
+    """What prepares a bench (preparation.Preparation)."""
+
+    async def may_be_broken(self, case: Case) -> bool:
+        return False  # no unit changes what setup reads
+
+
 class Gates:
     """Gates that look for a word (gates.Gates)."""
 
     def __init__(self, hand: Hand) -> None:
         self._hand, self._world = hand, hand.world
+        self.preparation = Preparation()
 
     async def end_leftovers(self) -> None:
         await self._hand.step()
