@@ -12,7 +12,6 @@ import anyio
 
 from factory.dispatch.moves import STUCK, Allowed, Expected, Line, expected
 from factory.dispatch.pauses import resting
-from factory.dispatch.proofs import is_unproven
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.judging.judge import Judge
 from factory.people import cards as words
@@ -21,7 +20,7 @@ from factory.people.escalations import Escalations
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, Fact, Hook
 from factory.store.spec import Spec
-from factory.store.unit import Unit, UnitState
+from factory.store.unit import NO_PROOF, Unit, UnitState
 from factory.store.waits import missing
 
 LOOK_SECONDS = 30.0
@@ -133,17 +132,17 @@ class Standstill:
     def _allowed(self, units: Sequence[Unit]) -> Allowed:
         agents = {}
         proof = 0.0
+        judging = self._judge.seconds(())
         for unit in units:
-            if unit.state is UnitState.RUNNING:
-                agents[unit.id] = self._agent_seconds(unit)
-            elif unit.state is UnitState.READY and not unit.proven:
-                proof = max(proof, self._proof_seconds(unit))
-        return Allowed(
-            setup=self._judge.setup_seconds(),
-            judging=self._judge.seconds(),
-            proof=proof,
-            agents=agents,
-        )
+            match unit.state:
+                case UnitState.RUNNING:
+                    agents[unit.id] = self._agent_seconds(unit)
+                case UnitState.READY if not unit.proven:
+                    proof = max(proof, self._judge.proof_seconds(self._accept(unit)))
+                case UnitState.QUEUED if unit.proven != NO_PROOF:
+                    judging = max(judging, self._judge.seconds(self._accept(unit)))
+        setup = self._judge.setup_seconds()
+        return Allowed(setup=setup, judging=judging, proof=proof, agents=agents)
 
     def _agent_seconds(self, unit: Unit) -> float:
         attempt = self._store.get(Attempt, unit.id, unit.attempt)
@@ -152,8 +151,6 @@ class Standstill:
         own = spec.minutes if spec else None
         return 60 * (reserved or own or self._state.settings.limits.minutes)
 
-    def _proof_seconds(self, unit: Unit) -> float:
+    def _accept(self, unit: Unit) -> Sequence[str]:
         spec = self._store.get(Spec, unit.id)
-        if spec is None or not is_unproven(unit, spec):
-            return 0
-        return self._judge.proof_seconds(spec.accept)
+        return spec.accept if spec else ()

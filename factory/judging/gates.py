@@ -87,16 +87,19 @@ class Gates:
 
     # ── the limits in force ──
 
-    def seconds(self, rules: Rules) -> float:
-        """Return how long the gates of these rules may take at most, with their reruns."""
-        return sum(self.verdicts.limit(gate) * self._runs(gate) for gate in rules.gates)
+    def seconds(self, rules: Rules, accept: Sequence[str]) -> float:
+        """Return how long gates and accept commands may take at most, with their reruns.
+
+        The accept commands run on two trees: they must fail on the one below.
+        """
+        total = self.proof_seconds(accept)
+        for gate in _all_gates(rules, accept):
+            total += self.verdicts.limit(gate) * (1 + self.verdicts.reruns(gate))
+        return total
 
     def proof_seconds(self, accept: Sequence[str]) -> float:
         """Return the seconds that accept commands may take where they must fail."""
         return sum(self.verdicts.limit(gate, proving=True) for gate in accepting(accept))
-
-    def _runs(self, gate: Gate) -> int:
-        return 1 + self.verdicts.reruns(gate)
 
     # ── what is running ──
 

@@ -39,10 +39,10 @@ class Judge:
         """Trunk's name."""
         return self._trunk.branch
 
-    def seconds(self) -> float:
+    def seconds(self, accept: Sequence[str]) -> float:
         """Return how long a judging may take at most, by the limits in force, without its setup."""
         ruling = self.rulings.current
-        return self._gates.seconds(ruling.rules) if ruling else 0
+        return self._gates.seconds(ruling.rules, accept) if ruling else 0
 
     def proof_seconds(self, accept: Sequence[str]) -> float:
         """Return how long accept commands may take on trunk, by the limits in force."""

@@ -21,8 +21,8 @@ MINUTE = 60.0
 class Judge:
     """The limits of a judging: two minutes for the gates, none for a setup."""
 
-    def seconds(self) -> float:
-        return 2 * MINUTE
+    def seconds(self, accept: tuple[str, ...]) -> float:
+        return (2 + 3 * len(accept)) * MINUTE
 
     def proof_seconds(self, accept: tuple[str, ...]) -> float:
         return MINUTE * len(accept)
@@ -87,6 +87,14 @@ def test_the_queue_is_one_card_with_all_its_units(line: Watched) -> None:
     assert said.startswith("a is queued, and nothing about it has moved since")
     assert (line.the_card().units, line.the_card().fingerprint) == (("a", "b"), "stuck:queue")
     assert line.the_card().evidence.endswith("\n\nwaits to be judged")
+
+
+def test_the_accept_commands_of_a_queued_unit_have_their_time(line: Watched) -> None:
+    line.unit("a", UnitState.QUEUED, text="---\naccept: test -e a\n---\ndo it", proven="c" * 40)
+    line.standstill.tick(NOW)
+
+    assert line.passes(14.5) == []
+    assert len(line.passes(1)) == 1
 
 
 def test_a_move_starts_the_time_again_and_closes_the_card(line: Watched) -> None:
