@@ -142,6 +142,12 @@ class MemoryStore:
             if all(_is_one(row[name], value) for name, value in equal.items())
         ]
 
+    def newest(self, kind: type[R], most: int, /, **equal: str | int) -> list[R]:
+        found = self.select(kind, **equal)
+        written = list(self._rows[kind_name(kind)])
+        found.sort(key=lambda record: written.index(key_of(record)), reverse=True)
+        return found[:most]
+
     def last_seq(self) -> int:
         """The seq of the newest journal entry."""
         return self._journal[-1].seq if self._journal else 0

@@ -15,6 +15,7 @@ from factory.people.causes import AgentTrouble, Cause, parse
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, Hook
 from factory.store.spec import Spec
+from factory.store.starts import Conditions
 from factory.store.unit import Unit, UnitState
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -34,6 +35,7 @@ class Facts:
     needed: Mapping[str, UnitState]  # states of finished units that open units need
     rests: Rests
     agents: Agents  # with the agent that stands in now
+    conditions: Conditions  # what decides about starts, as far as the store and the agents tell
     notices: Sequence[str]  # sentences: paused agents, and which agent takes their units
     accounts: Ledger  # grows with each attempt that this pass starts
 
@@ -46,12 +48,8 @@ class Facts:
         return self.spec(unit).minutes or limits.minutes
 
     def agent(self, unit: Unit) -> str:
-        """Return the agent for the unit; a unit that names a model goes to no deputy."""
-        if unit.agent:
-            return unit.agent
-        if self.agents.deputy and not self.spec(unit).model:
-            return self.agents.deputy
-        return self.agents.default
+        """Return the agent for the unit."""
+        return self.conditions.agent_for(unit.agent, has_model=bool(self.spec(unit).model))
 
     def card(self, cause: Cause) -> Card | None:
         """Return the open card of the cause; None if there is none."""
@@ -79,6 +77,7 @@ def gather(store: Store, agents: Agents, table: Budget, at: datetime) -> Facts:
         needed=_needed(store, units, names),
         rests=rests,
         agents=acting,
+        conditions=Conditions(agent=acting.default, deputy=acting.deputy, paused=rests.why),
         notices=notices,
         accounts=Ledger(store, table, at, units=ready),
     )

@@ -3,8 +3,9 @@
 Invariant: one transaction puts a unit on a hook, under a new epoch, or does nothing.
 """
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,18 +28,20 @@ from factory.judging.rulings import Ruling
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
 from factory.people import line_cards
-from factory.people.causes import DISK_FULL, Ask, Circumstances, UnitSpent, parse
+from factory.people.causes import DISK_FULL, Ask, Cause, Circumstances, UnitSpent, parse
 from factory.people.escalations import Escalations
 from factory.repo.archive import ATTEMPTS
 from factory.store.accepted import unread
 from factory.store.identity import new_nonce
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, Hook
+from factory.store.records import Attempt, Fact, Hook
+from factory.store.starts import FACT, Conditions
 from factory.store.unit import Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
 ROOM_SECONDS = 3.0  # seconds between checks of a full disk
+AT_ONCE = 200  # units that one pass lets wait for a shared cause; more would block the event loop
 
 
 class Pool:
@@ -174,80 +177,89 @@ class Pool:
     def _fill(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
         """Start units; return the next units whose accept commands must run before they start."""
         startable = self._startable(units, facts, stopped)
-        affordable = [unit for unit in startable if not self._is_short(unit, facts)]
         limits = self._state.settings.limits
+        known = vars(facts.conditions)
+        conditions = Conditions(**known | {"trunk_red": self._trunk_judge.is_red})
+        short: dict[Short, list[Unit]] = {each: [] for each in Short}
+
+        def is_stopped(unit: Unit) -> bool:
+            if conditions.why_stopped(facts.agent(unit), unit.priority):
+                return True
+            granted = self._grant(unit, facts)
+            if not isinstance(granted, Short):
+                return False
+            short[granted].append(unit)
+            return True
+
         choices = scheduling.choose(
-            affordable,
+            startable,
             facts.hooks,
-            stopped=self._why_stopped(facts),
-            homes=_homes(affordable, facts),
-            unproven={unit.id for unit in affordable if is_unproven(unit, facts.spec(unit))},
+            is_stopped=is_stopped,
+            homes=_homes(startable, facts),
+            unproven={unit.id for unit in startable if is_unproven(unit, facts.spec(unit))},
             starts=Starts(units, partial(facts.minutes, limits=limits), facts.at),
         )
         proving = []
+        told = {*self._proofs.failed}
         for choice in choices:
             if choice.hook is not None:
                 self._hang(choice.unit, choice.hook, facts)
-            elif choice.proves:
-                proving.append(choice.unit)
+                continue
+            told.add(choice.unit.id)
+            if choice.why:
+                self._say_why(choice.unit, choice.why, facts.at)
             else:
-                why = choice.why or self._proofs.why(choice.unit)
-                self._say_why(choice.unit, why, facts.at)
+                proving.append(choice.unit)
+        self._stop_short(short, facts)
+        fresh = {"short": bool(short[Short.LATER]), "told": sorted(told)}
+        _tell_conditions(self._store, Conditions(**vars(conditions) | fresh), facts.at)
         return proving
-
-    def _why_stopped(self, facts: Facts) -> Callable[[Unit], str]:
-        is_red = self._trunk_judge.is_red
-
-        def why(unit: Unit) -> str:
-            agent = facts.agent(unit)
-            return scheduling.why_stopped(unit, agent, facts.rests.why, trunk_red=is_red)
-
-        return why
 
     def _startable(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
         """Return the units that no cause stops now."""
         found = []
-        with self._store.transaction():
-            for unit in units:
-                if unit.state is UnitState.READY and self._is_stopped(unit, facts, stopped):
+        shared: dict[Cause, tuple[Ask, list[Unit]]] = {}
+        for unit in units:
+            if unit.state is UnitState.READY:
+                ask = stopped.cause_for(unit, facts)
+                if ask is not None:
+                    shared.setdefault(ask.cause, (ask, []))[1].append(unit)
                     continue
-                found.append(unit)
+                if self._is_modelless(unit, facts):
+                    continue
+            found.append(unit)
+        for ask, stopped_units in shared.values():
+            self._wait(stopped_units, ask, facts.at)
         return found
 
-    def _is_stopped(self, unit: Unit, facts: Facts, stopped: Stops) -> bool:
-        """Return whether the unit now waits for a shared cause, or is held because of its model."""
-        shared = stopped.cause_for(unit, facts)
-        if shared is not None:
-            self._escalations.wait(unit, shared, now=facts.at)
-            return True
+    def _wait(self, units: Sequence[Unit], ask: Ask, at: datetime) -> None:
+        """Let the units wait for a shared cause; the next pass takes the rest of very many."""
+        self._escalations.wait_all(units[:AT_ONCE], ask, now=at)
+        if len(units) > AT_ONCE:
+            self._state.pool.send()
+
+    def _is_modelless(self, unit: Unit, facts: Facts) -> bool:
+        """Return whether the unit is held, because its agent takes no model."""
         modelless = stops.no_model(unit, facts)
-        if modelless is not None:
-            why = f"{facts.agent(unit)} takes no model"
-            self._escalations.hold(unit, modelless, now=facts.at, why=why)
-            return True
-        return False
+        if modelless is None:
+            return False
+        why = f"{facts.agent(unit)} takes no model"
+        self._escalations.hold(unit, modelless, now=facts.at, why=why)
+        return True
 
     def _grant(self, unit: Unit, facts: Facts) -> Amount | Short:
         minutes = facts.minutes(unit, self._state.settings.limits)
         return facts.accounts.reserve(unit, facts.agent(unit), minutes)
 
-    def _is_short(self, unit: Unit, facts: Facts) -> bool:
-        """Return whether a ready unit cannot be paid for; if so, hold it or make it wait."""
-        if unit.state is not UnitState.READY:
-            return False
-        granted = self._grant(unit, facts)
-        match granted:
-            case Short.UNIT:
-                why = "it has reached its spending limit"
-                self._escalations.hold(
-                    unit, facts.accounts.ask(unit, granted), now=facts.at, why=why
-                )
-            case Short.DAY:
-                self._escalations.wait(unit, facts.accounts.ask(unit, granted), now=facts.at)
-            case Short.LATER:
-                why = "the rest of today's budget is reserved for running attempts"
-                self._say_why(unit, why, facts.at)
-        return isinstance(granted, Short)
+    def _stop_short(self, short: Mapping[Short, Sequence[Unit]], facts: Facts) -> None:
+        """Hold the units that have reached their own limit; the others wait for the next day."""
+        for unit in short[Short.UNIT]:
+            ask = facts.accounts.ask(unit, Short.UNIT)
+            why = "it has reached its spending limit"
+            self._escalations.hold(unit, ask, now=facts.at, why=why)
+        if short[Short.DAY]:
+            ask = facts.accounts.ask(short[Short.DAY][0], Short.DAY)
+            self._wait(short[Short.DAY], ask, facts.at)
 
     def _hang(self, unit: Unit, hook: Hook, facts: Facts) -> None:
         at = facts.at
@@ -315,6 +327,13 @@ class Pool:
         soonest = min(times, default=at + timedelta(seconds=TICK_SECONDS))
         seconds = min([(soonest - at).total_seconds(), *self._proofs.waits()])
         return min(TICK_SECONDS, max(0.05, seconds))
+
+
+def _tell_conditions(store: Store, conditions: Conditions, at: datetime) -> None:
+    """Write what `factory status` needs to say why ready units wait."""
+    fact = Fact(name=FACT, value=json.dumps(vars(conditions)))
+    if fact != store.get(Fact, FACT):
+        store.write(Event.FACT_CHANGED, fact, now=at)
 
 
 def _homes(units: Sequence[Unit], facts: Facts) -> dict[str, str]:

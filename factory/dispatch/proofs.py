@@ -25,13 +25,13 @@ from factory.repo.benches import Yielding
 from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.spec import Spec
+from factory.store.starts import TURN
 from factory.store.unit import Unit, UnitState
 
 # For so long after its turn came, a proof gives way to judgings. Without an end, units that need a
 # proof would never start while other units keep the benches busy.
 PATIENCE_SECONDS = 600.0
 # These sentences are short, because `status` shows them on lines of 80 columns.
-TURN = "accept runs on trunk when the unit is among the next"
 BENCH = "accept waits for a bench, to run on trunk"
 
 
@@ -211,6 +211,11 @@ class Proofs:
     def is_idle(self) -> bool:
         """Return whether no commands run and no commands wait for another try."""
         return not self._running and not self._broke and not self._failed.waits()
+
+    @property
+    def failed(self) -> Collection[str]:
+        """Return the units whose commands could not run and are tried again."""
+        return self._failed.names
 
     def waits(self) -> Sequence[float]:
         """Return the seconds until each next try of commands that could not run."""

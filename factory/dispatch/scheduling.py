@@ -1,86 +1,94 @@
-"""Chooses the units that start next, and says what each other unit waits for.
+"""Chooses the units that start next, and moves units whose wait begins or ends.
 
-Invariant: pure functions of (facts, now); each unit that does not start gets a sentence with the
-reason.
+Invariant: pure functions of (facts, now).
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from factory.dispatch.contested import Starts
-from factory.ground.reserved import NO_AGENT
-from factory.ground.scope import overlap
+from factory.ground.claims import Claims
 from factory.ground.times import as_of, clock
 from factory.store.records import Hook
+from factory.store.starts import rank
 from factory.store.unit import Unit, UnitState, advance
-from factory.store.waits import missing
-
-AGE_STEP = timedelta(minutes=30)  # each such time raises the priority of a waiting unit by one
+from factory.store.waits import is_missing, missing
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A ready unit, with its hook or the reason why it gets no hook."""
+    """A ready unit, with the hook that it gets.
+
+    Without a hook, the unit waits for `why`, or its accept commands must run first.
+    """
 
     unit: Unit
     hook: Hook | None
-    why: str = ""
-    proves: bool = False  # it would get one of the next hooks, but its accept commands go first
-
-
-def rank(unit: Unit, now: datetime) -> tuple[int, datetime, str]:
-    """Return the sort key of the unit: its priority, raised by age, then the time of its drop.
-
-    Age raises a priority to 1 at most, so that an urgent new unit runs before any old unit.
-    """
-    waited = max(now - unit.accepted, timedelta())
-    raised = max(unit.priority - waited // AGE_STEP, 1) if unit.priority else 0
-    return raised, unit.accepted, unit.id
+    why: str = ""  # why a unit with contested paths waits
 
 
 def choose(
     units: Iterable[Unit],
     hooks: Sequence[Hook],
     *,
-    stopped: Callable[[Unit], str],
+    is_stopped: Callable[[Unit], bool],
     homes: Mapping[str, str],
     starts: Starts,
     unproven: Collection[str] = (),
 ) -> list[Choice]:
-    """Return the choice for each ready unit, in order of rank.
+    """Return the units that start next, in order of rank; look at no more units than needed.
 
-    `units`: all units that are not final. `stopped`: returns why a unit may not start now, or "".
+    `units`: all units that are not final. `is_stopped`: returns whether a unit may not start now.
     `homes`: the worker whose workspace has the session of a unit. `starts`: decides about units
     that conflicted, and has the time. `unproven`: units whose accept commands must run before they
     get a hook; until then, other units may start in their place. A unit that waits because of its
     scope also stops later units that overlap it; otherwise a unit with a wide scope might wait for
-    ever.
+    ever. store/starts.py has the same rules and says why the other units wait.
     """
     free = [hook for hook in hooks if not hook.unit and hook.state == "idle"]
     workers = sum(hook.state in ("idle", "running") for hook in hooks)
-    under_way, due = _sorted_out(units, starts.now)
+    claims = Claims()
     choices = []
     ahead = 0  # units that could start before this unit
-    for unit in due:
-        stop = stopped(unit)
-        why = stop or _overlap(unit, under_way)
-        if unit.id in unproven:
-            choices.append(Choice(unit, None, why, proves=not why and ahead < workers))
-            ahead += not why
+    for unit in _due(units, claims, starts.now):
+        if not free and ahead >= workers:
+            break
+        if is_stopped(unit):
             continue
-        why = why or starts.why_not(unit)
-        ahead += not why
-        if not stop:
-            under_way.append(unit)
-        if not why and not free:
-            why = "waits for a free worker"
-        hook = None
-        if not why:
-            hook = _nearest(free, homes.get(unit.id))
-            free.remove(hook)
-        choices.append(Choice(unit, hook, why))
+        is_proven = unit.id not in unproven
+        if _is_claimed(unit, claims, adds=is_proven):
+            continue
+        why = starts.why_not(unit) if is_proven else ""
+        if why:
+            choices.append(Choice(unit, None, why))
+            continue
+        ahead += 1
+        if is_proven and free:
+            choices.append(Choice(unit, _take(free, homes.get(unit.id))))
+        elif not is_proven and ahead <= workers:
+            choices.append(Choice(unit, None))
     return choices
+
+
+def _due(units: Iterable[Unit], claims: Claims, now: datetime) -> list[Unit]:
+    """Return the ready units in order of rank; add the scopes of units under way to the claims."""
+    due = []
+    for unit in units:
+        if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
+            claims.add(unit.id, unit.scope)
+        elif unit.state is UnitState.READY and (unit.not_before or now) <= now:
+            due.append(unit)
+    due.sort(key=lambda unit: rank(unit.priority, unit.accepted, unit.id, now))
+    return due
+
+
+def _is_claimed(unit: Unit, claims: Claims, *, adds: bool) -> bool:
+    """Return whether another unit claims paths of the unit's scope; `adds`: claim them now."""
+    owner = claims.owner(unit.scope)
+    if adds:
+        claims.add(unit.id, unit.scope)
+    return bool(owner)
 
 
 def settle(units: Iterable[Unit], known: Mapping[str, UnitState], *, now: datetime) -> list[Unit]:
@@ -124,44 +132,14 @@ def circle(start: str, needs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     return ()
 
 
-def _sorted_out(units: Iterable[Unit], now: datetime) -> tuple[list[Unit], list[Unit]]:
-    """Return the units under way, and the units that may start now, in order of rank."""
-    under_way = []
-    due = []
-    for unit in units:
-        if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
-            under_way.append(unit)
-        elif unit.state is UnitState.READY and (unit.not_before or now) <= now:
-            due.append(unit)
-    due.sort(key=lambda unit: rank(unit, now))
-    return under_way, due
-
-
-def _nearest(free: Sequence[Hook], home: str | None) -> Hook:
-    """Return the hook of the worker `home` if it is free, else the first free hook."""
+def _take(free: list[Hook], home: str | None) -> Hook:
+    """Remove and return the hook of the worker `home` if it is free, else the first free hook."""
+    taken = free[0]
     for hook in free:
         if hook.worker == home:
-            return hook
-    return free[0]
-
-
-def why_stopped(unit: Unit, agent: str, resting: Mapping[str, str], *, trunk_red: bool) -> str:
-    """Return why a ready unit may not start now, or ""; `resting`: why each agent is paused."""
-    if trunk_red and unit.priority > 0:
-        return "trunk is red: until it is green again, only units with priority 0 start"
-    if agent != NO_AGENT and agent in resting:
-        return f"its agent {agent} {resting[agent]}"
-    return ""
-
-
-def _overlap(unit: Unit, others: Iterable[Unit]) -> str:
-    """Return a unit whose scope overlaps, or ""; a unit without a scope overlaps none."""
-    if not unit.scope:
-        return ""
-    for other in others:
-        if overlap(unit.scope, other.scope):
-            return f"its scope overlaps the scope of {other.id}, which goes first"
-    return ""
+            taken = hook
+    free.remove(taken)
+    return taken
 
 
 def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
@@ -171,15 +149,17 @@ def _settled(unit: Unit, known: Mapping[str, UnitState], now: datetime) -> Unit:
         unit = replace(unit, since=since, not_before=until)
         if told and until > now:  # `why` already says what the unit waits for
             return unit
-    why = missing(unit.needs, unit.not_before, known, now=now, own=unit.id)
-    if any(known.get(need) is UnitState.CANCELLED for need in unit.needs):
-        return advance(unit, UnitState.HELD, now=now, why=why)
-    if why and unit.state is UnitState.READY:
-        return advance(unit, UnitState.WAITING, now=now, why=why)
-    if not why and unit.state is UnitState.WAITING:
+    waits = is_missing(unit.needs, unit.not_before, known, now=now)
+    if not waits and unit.state is UnitState.WAITING:
         return replace(advance(unit, UnitState.READY, now=now), not_before=None)
+    is_cancelled = any(known.get(need) is UnitState.CANCELLED for need in unit.needs)
     # When whys.why shows the unit, it describes the needs; so only a time must be stored.
-    is_said = unit.needs and unit.why
-    if why and not is_said:
-        return replace(unit, why=why)
-    return unit
+    is_said = unit.state is UnitState.WAITING and unit.needs and unit.why
+    if not waits or (is_said and not is_cancelled):
+        return unit
+    why = missing(unit.needs, unit.not_before, known, now=now, own=unit.id)
+    if is_cancelled:
+        return advance(unit, UnitState.HELD, now=now, why=why)
+    if unit.state is UnitState.READY:
+        return advance(unit, UnitState.WAITING, now=now, why=why)
+    return replace(unit, why=why)

@@ -6,9 +6,11 @@ for any number of folders. A glob starts at the root. Exception: a glob with a w
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from functools import lru_cache
+
+from factory.ground.claims import SHORT, Claims, segments
 
 
 def within(path: str, globs: Iterable[str]) -> bool:
@@ -24,18 +26,10 @@ def covers(globs: Iterable[str], glob: str) -> bool:
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether both lists could cover the same path; if unsure, True.
-
-    Only the beginnings and ends of the globs are compared.
-    """
-    ends = list(map(_ends, others))
-    for glob in some:
-        head, tail = _ends(glob)
-        for begin, end in ends:
-            begins = head.startswith(begin) or begin.startswith(head)
-            if begins and (tail.endswith(end) or end.endswith(tail)):
-                return True
-    return False
+    """Return whether both lists could cover the same path; if unsure, True."""
+    claims = Claims()
+    claims.add("others", others)
+    return bool(claims.owner(some))
 
 
 def parents(path: str) -> Iterator[str]:
@@ -50,18 +44,17 @@ def with_parents(path: str) -> Iterator[str]:
     yield from parents(path)
 
 
-def _segments(glob: str) -> list[str]:
-    """Return the glob's folders and last name, without a trailing `**`, which adds nothing."""
-    parts = [part for part in glob.split("/") if part not in ("", ".")]
-    if "/" not in glob.rstrip("/") and re.search(r"[*?[]", glob):
-        parts.insert(0, "**")
-    while parts and parts[-1] == "**":
-        parts.pop()
-    return parts
+@lru_cache(maxsize=1024)
+def _compiled(glob: str) -> tuple[str, ...]:
+    return tuple(segments(glob))
+
+
+def _segments(glob: str) -> Sequence[str]:
+    return _compiled(glob) if len(glob) <= SHORT else segments(glob)
 
 
 def _covers(
-    glob: list[str], parts: list[str], match: Callable[[str, str], bool] = fnmatchcase
+    glob: Sequence[str], parts: Sequence[str], match: Callable[[str, str], bool] = fnmatchcase
 ) -> bool:
     reached = {0}  # how many segments of the path the glob's segments so far can match
     for segment in glob:
@@ -77,13 +70,3 @@ def _surely(part: str, segment: str) -> bool:
     if re.search(r"[*?[]", part):
         return part == segment or (segment == "*" and part != "**")
     return fnmatchcase(part, segment)
-
-
-def _ends(glob: str) -> tuple[str, str]:
-    """Return the common beginning and end of all paths that the glob covers."""
-    parts = _segments(glob)
-    # A last name without a suffix may be the name of a folder.
-    if not PurePosixPath(*parts).suffix or glob.endswith(("/", "**")):
-        parts.append("**")
-    whole = "/".join(parts)
-    return re.split(r"[*?[]", whole)[0], re.split(r"[*?\]]", whole)[-1]

@@ -64,6 +64,11 @@ class Retries:
         others = self._failed.keys() - set(names)
         self.forget(*others)
 
+    @property
+    def names(self) -> Collection[str]:
+        """Return the names whose last try failed."""
+        return self._failed.keys()
+
     def waits(self) -> list[float]:
         """Return how many seconds remain until each try that is not due yet."""
         now = anyio.current_time()

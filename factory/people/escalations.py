@@ -5,7 +5,7 @@ waits for a card. The texts of cards are in cards.py and line_cards.py.
 """
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -46,7 +46,8 @@ class Escalations:
     """The open cards of this line.
 
     `repair` creates a unit from a title and a body, through the intake, and returns its id.
-    `next_card` takes the number of recorded cards and returns a number that no card has used.
+    `next_card` takes the number of the newest recorded card and returns a number that no card has
+    used.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Escalations:
             if why := cause.why_over(card, facts):
                 with self._store.transaction():
                     self._close(card, now=now, why=why)
-                    self._free_held(card, now=now, why=why)
+                    _free_held(self._store, card, now=now, why=why)
                 over.append(cause)
             elif fresh := cause.ask(card, facts):
                 self.raise_card(fresh, now=now)
@@ -84,11 +85,16 @@ class Escalations:
 
     def wait(self, unit: Unit, ask: Ask, *, now: datetime) -> None:
         """Raise the card; the unit waits until the cause of the card is over."""
+        self.wait_all([unit], ask, now=now)
+
+    def wait_all(self, units: Sequence[Unit], ask: Ask, *, now: datetime) -> None:
+        """Raise one card; the units wait until the cause of the card is over."""
         with self._store.transaction():
-            card = self.raise_card(ask, now=now, unit=unit)
-            caused = replace(unit, cause=ask.cause.key)
-            waits = advance(caused, UnitState.WAITING, now=now, why=f"waits for {card.id}")
-            self._store.write(Event.UNIT_WAITING, waits, now=now, unit=unit.id)
+            card = self._raise(ask, units, now)
+            for unit in units:
+                caused = replace(unit, cause=ask.cause.key)
+                waits = advance(caused, UnitState.WAITING, now=now, why=f"waits for {card.id}")
+                self._store.write(Event.UNIT_WAITING, waits, now=now, unit=unit.id)
 
     def hold(self, unit: Unit, ask: Ask, *, now: datetime, why: str) -> None:
         """Raise the card; the unit is held until a person answers."""
@@ -99,20 +105,32 @@ class Escalations:
 
     def raise_card(self, ask: Ask, *, now: datetime, unit: Unit | None = None) -> Card:
         """Raise the card, or update the open card of the same cause; return the open card."""
-        if unit is not None:
-            why = f"{unit.id} waits for something else"
-            self._leave(unit.id, lambda card: card.fingerprint != ask.cause.key, now, why)
+        return self._raise(ask, [unit] if unit else [], now)
+
+    def _raise(self, ask: Ask, units: Sequence[Unit], now: datetime) -> Card:
+        names = {unit.id for unit in units}
+        why = f"{units[0].id} waits for something else" if units else ""
+        self._leave(names, lambda card: card.fingerprint != ask.cause.key, now, why)
         known = self.open_card(ask.cause)
         if known is None:
-            number = self._next_card(len(self._store.select(Card)))
-            card = _new_card(f"E{number}", ask, unit, now)
+            first = units[0] if units else None
+            number = self._next_card(_newest_number(self._store))
+            folded = _new_card(f"E{number}", ask, first, now)
+        else:
+            folded = _folded(known, ask, units[0] if units else None)
+        for unit in units[1:]:
+            folded = _folded(folded, ask, unit)
+        if known is None:
             self._store.write(
-                Event.CARD_RAISED, card, now=now, unit=card.unit, card=card.id, kind=str(card.kind)
+                Event.CARD_RAISED,
+                folded,
+                now=now,
+                unit=folded.unit,
+                card=folded.id,
+                kind=str(folded.kind),
             )
-            return card
-        folded = _folded(known, ask, unit)
-        if folded != known:
-            name = unit.id if unit else ""
+        elif folded != known:
+            name = units[0].id if units else ""
             self._store.write(Event.CARD_FOLDED, folded, now=now, unit=name, card=folded.id)
         return folded
 
@@ -135,7 +153,7 @@ class Escalations:
 
     def leave(self, unit: str, *, now: datetime, why: str) -> None:
         """Remove a unit from every open card; close unit cards that then have no unit."""
-        self._leave(unit, lambda card: True, now, why)
+        self._leave([unit], lambda card: True, now, why)
 
     def spare(self, unit: str, cause: Cause, *, now: datetime, why: str) -> None:
         """Remove a unit from the card of a cause; the card stays open, because the cause lasts."""
@@ -143,16 +161,20 @@ class Escalations:
         if card is not None:
             line = replace(card, unit="") if card.units == (unit,) else card
             self._store.write(Event.CARD_FOLDED, line, now=now, unit=unit, card=card.id)
-            self._leave(unit, lambda each: each.fingerprint == cause.key, now, why)
+            self._leave([unit], lambda each: each.fingerprint == cause.key, now, why)
 
-    def _leave(self, unit: str, which: Callable[[Card], bool], now: datetime, why: str) -> None:
+    def _leave(
+        self, names: Collection[str], which: Callable[[Card], bool], now: datetime, why: str
+    ) -> None:
+        """Remove units from the open cards; close unit cards that then have no unit."""
         for card in self._store.open(Card):
-            if unit not in card.units or not which(card):
+            gone = [each for each in card.units if each in names]
+            if not gone or not which(card):
                 continue
-            units = tuple(each for each in card.units if each != unit)
+            units = tuple(each for each in card.units if each not in names)
             rest = replace(card, units=units, count=max(len(units), 1))
             if units or not card.unit:  # the card is about the line itself
-                self._store.write(Event.CARD_FOLDED, rest, now=now, unit=unit, card=card.id)
+                self._store.write(Event.CARD_FOLDED, rest, now=now, unit=gone[0], card=card.id)
             else:
                 self._close(rest, now=now, why=why)
 
@@ -204,13 +226,6 @@ class Escalations:
         closed = replace(card, state="closed", closed=now, closed_why=why)
         self._store.write(Event.CARD_CLOSED, closed, now=now, unit=card.unit, card=card.id, why=why)
 
-    def _free_held(self, card: Card, *, now: datetime, why: str) -> None:
-        for name in card.units:
-            unit = self._store.get(Unit, name)
-            if unit is not None and unit.state is UnitState.HELD:
-                ready = advance(unit, UnitState.READY, now=now, why=why)
-                self._store.write(Event.UNIT_READY, ready, now=now, unit=name)
-
     def _act(self, card: Card, action: Action, said: str, now: datetime) -> str:  # noqa: C901 - as in effects
         match action:
             case Wait():
@@ -238,7 +253,7 @@ class Escalations:
     ) -> str:
         """Do the action to each open unit; if `is_told`, its next attempt gets the answer."""
         if isinstance(action, Cancel):
-            self._refuse_landing(card)
+            _refuse_landing(self._store, card)
         moved = []
         for name in card.units:
             unit = self._store.get(Unit, name)
@@ -251,14 +266,6 @@ class Escalations:
             self._store.write(event, after, now=now, unit=name)
             moved.append(name)
         return f"{', '.join(moved)}: {effects.done(action)}" if moved else "noted"
-
-    def _refuse_landing(self, card: Card) -> None:
-        landing = landing_units(self._store)
-        for name in card.units:
-            if name in landing:
-                raise RefusedByState(
-                    f"{name} is landing at this moment: it cannot be cancelled any more"
-                )
 
     def remark(
         self, unit: str, kind: str, text: str, *, now: datetime, who: str = "person"
@@ -277,6 +284,29 @@ def landing_units(store: Store) -> set[str]:
     for step in store.open(Step):
         names.update(name for name, _ in json.loads(step.data)["units"])
     return names
+
+
+def _free_held(store: Store, card: Card, *, now: datetime, why: str) -> None:
+    for name in card.units:
+        unit = store.get(Unit, name)
+        if unit is not None and unit.state is UnitState.HELD:
+            ready = advance(unit, UnitState.READY, now=now, why=why)
+            store.write(Event.UNIT_READY, ready, now=now, unit=name)
+
+
+def _refuse_landing(store: Store, card: Card) -> None:
+    landing = landing_units(store)
+    for name in card.units:
+        if name in landing:
+            raise RefusedByState(
+                f"{name} is landing at this moment: it cannot be cancelled any more"
+            )
+
+
+def _newest_number(store: Store) -> int:
+    """Return the number of the newest card; 0 if there is none."""
+    newest = store.newest(Card, 1)
+    return int(newest[0].id.removeprefix("E")) if newest else 0
 
 
 def _chosen(card: Card, choice: str) -> tuple[Option | None, str]:

@@ -38,7 +38,7 @@ class HighWater:
             return Marks()
 
     def next_card(self, on_record: int) -> int:
-        """Return the number for a new card. `on_record`: the number of cards in the store."""
+        """Return the number for a new card. `on_record`: the number of the store's newest card."""
         known = self.read()
         number = 1 + max(on_record, known.card)
         self._write(replace(known, card=number))

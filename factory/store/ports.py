@@ -61,6 +61,13 @@ class Store(Protocol):
         """
         ...
 
+    def newest(self, kind: type[R], most: int, /, **equal: str | int) -> list[R]:
+        """Return at most so many records with these values, the one that was written last first.
+
+        A record keeps its place in this order when it is written again. Raises TypeError as above.
+        """
+        ...
+
     def last_seq(self) -> int:
         """Return the seq of the newest journal entry; 0 if the journal is empty."""
         ...

@@ -185,20 +185,18 @@ class SqliteStore:
 
         Raises TypeError for a column that the kind does not have.
         """
-        if unknown := sorted(equal.keys() - COLUMNS[kind]):
-            raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
-        conditions = []
-        args: list[str | int] = []
-        for column, value in equal.items():
-            if isinstance(value, frozenset):
-                # Pass all values in one parameter, because SQLite limits the number of parameters.
-                conditions.append(f"{_name(column)} IN (SELECT value FROM json_each(?))")
-                args.append(to_json(sorted(value)))
-            else:
-                conditions.append(f"{_name(column)} = ?")
-                args.append(value)
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        where, args = _conditions(kind, equal)
         return self._records(kind, where, args)
+
+    def newest(self, kind: type[R], most: int, /, **equal: str | int) -> list[R]:
+        """Return at most so many records with these values, the one that was written last first.
+
+        A record keeps its place in this order when it is written again. Raises TypeError as above.
+        """
+        where, args = _conditions(kind, equal)
+        args.append(most)
+        # The rows of an index are in the order of rowid, so SQLite reads no more than it returns.
+        return self._read(kind, f'{where} ORDER BY "rowid" DESC LIMIT ?', args)
 
     def last_seq(self) -> int:
         """Return the seq of the newest journal entry; 0 if the journal is empty."""
@@ -261,10 +259,12 @@ class SqliteStore:
             ) from error
 
     def _records(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
+        return self._read(kind, f"{where} ORDER BY {_names(KEYS[kind])}", args)
+
+    def _read(self, kind: type[R], condition: str, args: Sequence[Any]) -> list[R]:
         columns = COLUMNS[kind]
-        query = f"{_select(kind)}{where} ORDER BY {_names(KEYS[kind])}"
         found = []
-        for row in self._execute(query, args):
+        for row in self._execute(f"{_select(kind)}{condition}", args):
             found.append(from_row(kind, dict(zip(columns, row, strict=True))))
         return found
 
@@ -427,6 +427,25 @@ def _upsert(kind: type[Record]) -> str:
         f"INSERT INTO {_name(kind_name(kind))} ({_names(columns)}) VALUES ({marks}) "
         f"ON CONFLICT ({_names(keys)}) DO UPDATE SET {', '.join(changes)}"
     )
+
+
+def _conditions(
+    kind: type[Record], equal: Mapping[str, str | int | frozenset[str]]
+) -> tuple[str, list[Any]]:
+    """Return the condition for these values, and its arguments."""
+    if unknown := sorted(equal.keys() - COLUMNS[kind]):
+        raise TypeError(f"a {kind_name(kind)} has no {', '.join(unknown)}")
+    conditions = []
+    args: list[Any] = []
+    for column, value in equal.items():
+        if isinstance(value, frozenset):
+            # Pass all values in one parameter, because SQLite limits the number of parameters.
+            conditions.append(f"{_name(column)} IN (SELECT value FROM json_each(?))")
+            args.append(to_json(sorted(value)))
+        else:
+            conditions.append(f"{_name(column)} = ?")
+            args.append(value)
+    return (f" WHERE {' AND '.join(conditions)}" if conditions else ""), args
 
 
 def _where(columns: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ from os.path import dirname
 
 from factory.ground.disk import complaint
 from factory.ground.errors import StoreError
-from factory.store import rows, whys
+from factory.ground.times import from_stamp
+from factory.store import rows, starts, whys
 from factory.store.alive import answers, has_ended, is_held
 from factory.store.opening import OPEN, connect
 from factory.store.spending import charge, minutes_used
@@ -61,6 +62,12 @@ WORKERS = """
     FROM "hook" AS h
     LEFT JOIN "attempt" AS a ON a."unit" = h."unit" AND a."number" = h."attempt"
     WHERE h."state" <> 'gone' ORDER BY h."index", h."worker"
+"""
+FREE = 'SELECT 1 FROM "hook" WHERE "unit" = \'\' AND "state" = \'idle\' LIMIT 1'
+DEMANDING = f"""
+    SELECT s."unit", s."model" <> '' AS "model", s."accept" <> '[]' AS "accept"
+    FROM "unit" AS u JOIN "spec" AS s ON s."unit" = u."id"
+    WHERE {OPEN["unit"]} AND (s."model" <> '' OR s."accept" <> '[]')
 """
 _ACCOUNT = (
     '"day", "cost_usd", "tokens_input", "tokens_output", "estimated", '
@@ -143,7 +150,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
         stopped = up.state == "stopped"
         queue = _queue(con, still_open, stopped=stopped)
         told = {row.unit: row.why for row in queue}
-        told.update(whys.ready(still_open, paused=is_paused(con), stopped=stopped))
+        told.update(_ready(con, still_open, now, stopped=stopped))
         return rows.Status(
             schema=rows.VERSION,
             at=now,
@@ -360,22 +367,21 @@ def moving(con: sqlite3.Connection, unit: "Json") -> dict[str, str]:
     if unit["state"] == UnitState.QUEUED:
         queue = _queue(con, units(con, '"state" = ?', unit["state"]), stopped=stopped)
         return {row.unit: row.why for row in queue}
-    return whys.ready([unit], paused=is_paused(con), stopped=stopped)
+    if unit["state"] == UnitState.READY:
+        return _ready(con, open_units(con), now_text(), stopped=stopped)
+    return {}
 
 
 def needed(con: sqlite3.Connection, some: "list[Json]") -> dict[str, UnitState]:
-    """Return the states of what these units need.
-
-    If a name is unknown, return the states of all units, for `did you mean`.
-    """
+    """Return the states of what these units need; if one is unknown, of all open units too."""
     names = set[str]()
     for unit in some:
         names.update(unit["needs"])
-    every = 'SELECT "id", "state" FROM "unit"'
-    among = f'{every} WHERE "id" IN (SELECT value FROM json_each(?))'
+    every = 'SELECT "id", "state" FROM "unit" WHERE'
+    among = f'{every} "id" IN (SELECT value FROM json_each(?))'
     found = fetch(con, among, json.dumps(sorted(names)))
-    if len(found) < len(names):
-        found = fetch(con, every)
+    if len(found) < len(names):  # for `did you mean`
+        found += fetch(con, f"{every} {OPEN['unit']}")
     return {name: UnitState(state) for name, state in found}
 
 
@@ -388,6 +394,18 @@ def _in_short(
         unit["why"] = whys.why(unit, known, told, now)
         found.append(rows.OpenUnit(**_only(unit, IN_SHORT)))
     return found
+
+
+def _ready(
+    con: sqlite3.Connection, still_open: "list[Json]", now: str, *, stopped: bool
+) -> dict[str, str]:
+    """Return what each ready unit waits for; `still_open`: all open units."""
+    conditions = starts.Conditions(**(_fact(con, starts.FACT) or {}))
+    asked = {row["unit"]: row for row in fetch(con, DEMANDING)}
+    known = starts.contenders(still_open, conditions, asked)
+    is_free = stopped or bool(fetch(con, FREE))
+    later = starts.reasons(known, conditions, is_free=is_free, now=from_stamp(now))
+    return whys.ready(still_open, later, paused=is_paused(con), stopped=stopped)
 
 
 def _queue(

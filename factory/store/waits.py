@@ -34,6 +34,19 @@ def missing(
     return "; ".join(sentences)
 
 
+def is_missing(
+    needs: Sequence[str],
+    not_before: datetime | None,
+    known: Mapping[str, UnitState],
+    *,
+    now: datetime,
+) -> bool:
+    """Return whether the unit still waits for something. This costs less than the sentence."""
+    if not_before and not_before > now:
+        return True
+    return any(known.get(need) is not UnitState.LANDED for need in needs)
+
+
 def ready(why: str, *, paused: bool, stopped: bool) -> str:
     """Return what a ready unit waits for; `why`: the sentence that the pool has stored."""
     if paused:

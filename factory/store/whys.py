@@ -30,12 +30,15 @@ def why(unit: "Json", known: dict[str, UnitState], told: dict[str, str], now: st
     return sentence or str(unit["why"])
 
 
-def ready(some: "list[Json]", *, paused: bool, stopped: bool) -> dict[str, str]:
-    """Return what each ready unit waits for, by its id."""
+def ready(
+    some: "list[Json]", later: dict[str, str], *, paused: bool, stopped: bool
+) -> dict[str, str]:
+    """Return what each ready unit waits for, by its id; `later`: the result of `starts.reasons`."""
     told = {}
     for unit in some:
         if unit["state"] == UnitState.READY:
-            told[unit["id"]] = waits.ready(unit["why"], paused=paused, stopped=stopped)
+            stored = later.get(unit["id"]) or unit["why"]
+            told[unit["id"]] = waits.ready(stored, paused=paused, stopped=stopped)
     return told
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import factory
 from factory.cli import main
 from factory.ground.places import Places, places
+from factory.store import unit_views, views
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Fact
 from factory.store.sqlite import SqliteStore
@@ -91,6 +92,7 @@ class Line:
             each.mkdir(exist_ok=True)
         self.begin = git(self.root, "rev-parse", "HEAD", ok=False) if not self._bare() else ""
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.is_checked = True  # not where the store was filled with units that trunk lacks
         self.program: tuple[str, ...] = ("-m", "factory.daemon", str(self.root))
         self._store: SqliteStore | None = None
 
@@ -159,7 +161,8 @@ class Line:
         try:
             if self.daemon is not None and self.daemon.poll() is None:
                 self.stop()
-            if (self.root / ".factory/store.sqlite").exists() and not self._bare():
+            has_store = (self.root / ".factory/store.sqlite").exists()
+            if self.is_checked and has_store and not self._bare():
                 self.check()
         finally:
             deadline = time.monotonic() + 2
@@ -292,10 +295,16 @@ class Line:
 
         def look() -> Unit | None:
             unit = self.store.get(Unit, name)
-            fits = unit and unit.state is state and attempt in (0, unit.attempt) and why in unit.why
-            return unit if fits else None
+            fits = unit and unit.state is state and attempt in (0, unit.attempt)
+            return unit if fits and (not why or why in self.why(name)) else None
 
         return self.until(f"{name} is {state} {attempt or ''} {why}", look)
+
+    def why(self, name: str) -> str:
+        """Why the unit is in its state, as the commands say it."""
+        with contextlib.closing(views.open_store(str(self.places.store))) as con:
+            shown = unit_views.show(con, name)
+        return shown.why if shown else ""
 
     def event(self, event: Event, *, after: int = 0, **told: object) -> Entry:
         """Wait for the journal's first entry of that event with those fields."""

@@ -39,12 +39,12 @@ def why_not(unit: Unit, *others: Unit) -> str:
 
 
 def chosen(*units: Unit, stopped: str = "") -> dict[str, str]:
-    """What each ready unit waits for; "" if it starts."""
+    """What each ready unit that is not stopped waits for; "" if it starts."""
     hooks = [Hook(worker=f"w{number}", index=number) for number in (1, 2, 3)]
     choices = choose(
         units,
         hooks,
-        stopped=lambda unit: "its agent is paused" if unit.id == stopped else "",
+        is_stopped=lambda unit: unit.id == stopped,
         homes={},
         starts=Starts(units, limit, NOW),
     )
@@ -77,7 +77,7 @@ def test_units_that_conflicted_start_one_at_a_time_and_each_names_the_one_before
 def test_a_unit_that_may_not_start_anyway_keeps_nobody_waiting() -> None:
     units = [a_unit(name, contested=LOG) for name in "ab"]
 
-    assert chosen(*units, stopped="a") == {"a": "its agent is paused", "b": ""}
+    assert chosen(*units, stopped="a") == {"b": ""}
 
 
 def test_nobody_waits_for_longer_than_the_minutes_of_the_unit_ahead() -> None:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +14,10 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
+from factory.dispatch import pool, scheduling
 from factory.dispatch.agents import Agents
 from factory.dispatch.pool import Pool
+from factory.ground import claims
 from factory.ground.conventions import Convention, Conventions
 from factory.ground.daemon_state import Stopping
 from factory.ground.settings import Budget, Settings
@@ -30,6 +32,8 @@ from factory.people.causes import TRUNK_RED, Ask
 from factory.people.line_cards import RedTrunk
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Fact, Hook
+from factory.store.spec import Spec
+from factory.store.starts import FACT, Conditions, contenders, reasons
 from factory.store.unit import EndReason, Unit, UnitState, advance
 from tests.accepted import accepted
 from tests.floor import time_passes
@@ -159,6 +163,11 @@ class Floor(OnRecord):
         )
         self.store.write(Event.ATTEMPT_ENDED, unit, left, now=NOW, unit=unit.id)
 
+    def empty_hook(self, worker: str) -> None:
+        """What a run's end does to the hook alone."""
+        left = replace(self.the_hook(worker), unit="", attempt=0, state="idle")
+        self.store.write(Event.ATTEMPT_ENDED, left, now=NOW)
+
     def hooks(self) -> dict[str, tuple[str, str]]:
         """Worker → (state, unit)."""
         return {hook.worker: (hook.state, hook.unit) for hook in self.store.select(Hook)}
@@ -166,6 +175,24 @@ class Floor(OnRecord):
     def states(self) -> dict[str, str]:
         """Unit → state."""
         return {unit.id: str(unit.state) for unit in self.store.select(Unit)}
+
+    def why_not(self) -> dict[str, str]:
+        """Why each ready unit does not start, as `factory status` derives it."""
+        fact = self.store.get(Fact, FACT)
+        assert fact is not None
+        conditions = Conditions(**json.loads(fact.value))
+        units, asked = [], {}
+        for unit in self.store.open(Unit):
+            units.append(asdict(unit) | {"accepted": stamp(unit.accepted)})
+        for spec in self.store.select(Spec):
+            asked[spec.unit] = {"model": spec.model, "accept": spec.accept}
+        is_free = any(hook.state == "idle" for hook in self.store.select(Hook))
+        some = contenders(units, conditions, asked)
+        return reasons(some, conditions, is_free=is_free, now=NOW)
+
+    def written(self) -> int:
+        """How many entries the journal has."""
+        return len(list(entries_of(self.store)))
 
     def worker(self, name: str) -> ScriptedWorker:
         """The newest of that name."""
@@ -331,10 +358,59 @@ async def test_one_hook_holds_one_unit_and_the_others_are_told_why(floor: Floor)
     await floor.tick()
 
     assert floor.hooks() == {"w1": ("running", "a"), "w2": ("running", "b")}
-    assert (floor.the_unit("c").state, floor.the_unit("c").why) == (
-        READY,
-        "waits for a free worker",
-    )
+    assert floor.the_unit("c").state is READY
+    assert floor.why_not() == {"c": "waits for a free worker"}
+
+
+async def test_a_landing_rewrites_no_unit_of_a_queue_of_overlapping_units(floor: Floor) -> None:
+    for number in range(100):
+        floor.unit(f"u{number:02}", scope=("src/**", f"docs/{number}.md"))
+    await floor.tick()
+    assert list(floor.states().values()).count("running") == 1
+    before, compiled = floor.written(), claims._cached_ends.cache_info().misses
+
+    floor.change("u00", state=UnitState.LANDED)
+    floor.empty_hook("w1")
+    await floor.tick()
+
+    # The landing, the hook that became empty, and the hook of the next unit.
+    assert floor.written() == before + 3
+    assert claims._cached_ends.cache_info().misses == compiled
+    assert floor.why_not()["u99"] == "its scope overlaps the scope of u01, which goes first"
+
+
+async def test_no_more_units_than_hooks_are_looked_at(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100):
+        floor.unit(f"u{number:02}", scope=(f"src/{number}/**",))
+    asked = list[str]()
+
+    class Counting(claims.Claims):
+        def owner(self, globs: Iterable[str]) -> str:
+            asked.extend(globs)
+            return super().owner(globs)
+
+    monkeypatch.setattr(scheduling, "Claims", Counting)
+
+    await floor.tick()
+
+    assert len(asked) == 2
+
+
+async def test_units_that_wait_for_one_cause_are_one_write_of_the_card_for_many(
+    floor: Floor,
+) -> None:
+    for number in range(3 * pool.AT_ONCE // 2):
+        floor.unit(f"u{number:03}")
+    floor.judge.blocked = line_cards.no_gate()
+
+    await floor.tick()
+
+    ((_, _, units),) = floor.open_cards()
+    assert len(units) == 3 * pool.AT_ONCE // 2
+    events = floor.events()
+    assert (events.count(Event.CARD_RAISED), events.count(Event.CARD_FOLDED)) == (1, 1)
 
 
 async def test_a_unit_that_names_its_agent_gets_it(floor: Floor) -> None:
@@ -384,7 +460,7 @@ async def test_while_trunk_is_red_only_what_is_urgent_starts(floor: Floor) -> No
     await floor.tick()
 
     assert floor.states() == {"repair": "running", "usual": "ready"}
-    assert "trunk is red" in floor.the_unit("usual").why
+    assert "trunk is red" in floor.why_not()["usual"]
 
 
 async def test_a_runtime_at_its_limit_starts_nothing_until_its_reset(floor: Floor) -> None:
@@ -436,7 +512,7 @@ async def test_while_a_runtime_rests_the_next_takes_what_names_no_agent_or_model
     assert floor.states() == {"any": "running", "named": "ready", "model": "ready"}
     assert (agents_of(floor), floor.pool.notices) == ({"any": "codex"}, [STANDS_IN])
     assert floor.the_unit("any").why == f"attempt 1 on w1: {STANDS_IN}"
-    assert floor.the_unit("named").why == "its agent claude " + STANDS_IN.partition("claude ")[2]
+    assert floor.why_not()["named"] == "its agent claude " + STANDS_IN.partition("claude ")[2]
 
     floor.unit("later")
     await floor.tick(later(60))

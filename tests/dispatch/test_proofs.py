@@ -7,13 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
-from factory.dispatch.proofs import BENCH, TURN
+from factory.dispatch.proofs import BENCH
 from factory.ground.daemon_state import Stopping
 from factory.judging.ruled import Proof
 from factory.people import cards as words
 from factory.repo.benches import Yielding
 from factory.store.journal import Event
 from factory.store.records import CardKind
+from factory.store.starts import TURN
 from factory.store.unit import Unit, UnitState
 from tests.accepted import accepted
 from tests.dispatch.test_pool import Floor, ScriptedJudge, floor_in
@@ -77,7 +78,7 @@ class Court:
 
     def why(self, name: str) -> str:
         """What a person reads about the unit, without the time."""
-        said = self.the_unit(name).why
+        said = self.floor.why_not().get(name) or self.the_unit(name).why
         return RUNS if said.startswith(RUNS) else said
 
 

@@ -1,7 +1,6 @@
 """What hangs next, in virtual time."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.dispatch.contested import Starts
-from factory.dispatch.scheduling import Choice, choose, next_time, rank, settle, why_stopped
+from factory.dispatch.scheduling import Choice, choose, next_time, settle
+from factory.ground.times import stamp
 from factory.store.records import Hook
+from factory.store.starts import Conditions, contenders, rank, reasons
 from factory.store.unit import Unit, UnitState
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -24,36 +25,45 @@ def a_unit(
     return Unit(id=id, title=id, state=state, since=accepted, accepted=accepted, **fields)
 
 
-def chosen(
-    units: list[Unit],
-    hooks: list[Hook],
-    *,
-    blocked: Mapping[str, str] | None = None,
-    trunk_red: bool = False,
-    homes: Mapping[str, str] | None = None,
-) -> list[Choice]:
-    def stopped(unit: Unit) -> str:
-        agent = unit.agent or "claude"
-        return why_stopped(unit, agent, blocked or {}, trunk_red=trunk_red)
-
-    starts = Starts(units, lambda unit: 45, NOW)
-    return choose(units, hooks, stopped=stopped, homes=homes or {}, starts=starts)
+def rank_of(unit: Unit, now: datetime) -> Any:
+    return rank(unit.priority, unit.accepted, unit.id, now)
 
 
 def hooks(count: int) -> list[Hook]:
     return [Hook(worker=f"w{number}", index=number) for number in range(1, count + 1)]
 
 
+def chosen(units: list[Unit], hooks: list[Hook], **facts: Any) -> list[Choice]:
+    """What starts, by the pool's rules; the sentences of `factory status` must say the same."""
+    conditions = Conditions(agent="claude", **facts)
+
+    def is_stopped(unit: Unit) -> bool:
+        return bool(conditions.why_stopped(unit.agent or "claude", unit.priority))
+
+    starts = Starts(units, lambda unit: 45, NOW)
+    return choose(units, hooks, is_stopped=is_stopped, homes={}, starts=starts)
+
+
 def picked(units: list[Unit], count: int = 9, **facts: Any) -> list[str]:
-    return [choice.unit.id for choice in chosen(units, hooks(count), **facts) if choice.hook]
+    started = [choice.unit.id for choice in chosen(units, hooks(count), **facts)]
+    if len(started) < count:
+        waiting = {unit.id for unit in units if unit.state is UnitState.READY} - {*started}
+        due = {unit.id for unit in units if (unit.not_before or NOW) <= NOW}
+        assert why_not(units, **facts).keys() == waiting & due
+    return started
 
 
-def why_not(units: list[Unit], count: int = 9, **facts: Any) -> dict[str, str]:
-    choices = chosen(units, hooks(count), **facts)
-    return {choice.unit.id: choice.why for choice in choices if not choice.hook}
+def why_not(units: list[Unit], *, is_free: bool = True, **facts: Any) -> dict[str, str]:
+    conditions = Conditions(agent="claude", **facts)
+    some = contenders([vars_of(unit) for unit in units], conditions, {})
+    return reasons(some, conditions, is_free=is_free, now=NOW)
 
 
-def test_the_most_urgent_go_first_and_the_rest_is_told_why_it_waits() -> None:
+def vars_of(unit: Unit) -> dict[str, Any]:
+    return asdict(unit) | {"accepted": stamp(unit.accepted)}
+
+
+def test_the_most_urgent_go_first_and_the_rest_waits_for_a_free_worker() -> None:
     urgent, usual, later = (
         a_unit("urgent", priority=0),
         a_unit("usual"),
@@ -65,8 +75,8 @@ def test_the_most_urgent_go_first_and_the_rest_is_told_why_it_waits() -> None:
     assert choices == [
         Choice(urgent, Hook(worker="w1", index=1)),
         Choice(usual, Hook(worker="w2", index=2)),
-        Choice(later, None, "waits for a free worker"),
     ]
+    assert why_not([later], is_free=False) == {"later": "waits for a free worker"}
 
 
 def test_among_equals_the_first_accepted_goes_first_and_then_the_id_decides() -> None:
@@ -94,7 +104,7 @@ def test_what_is_wanted_now_goes_ahead_of_last_nights_backlog() -> None:
 def test_a_unit_of_the_future_is_not_put_behind_others_when_the_clock_was_set_back() -> None:
     tomorrow = a_unit("tomorrow", minutes_old=-1440)
 
-    assert rank(tomorrow, NOW)[0] == 2
+    assert rank_of(tomorrow, NOW)[0] == 2
 
 
 def test_what_is_wanted_now_goes_ahead_of_two_hundred_units_of_two_days_ago() -> None:
@@ -109,8 +119,8 @@ def test_only_what_is_wanted_now_overtakes_for_ever(mine: int, theirs: int, my_a
     newcomer = a_unit("newcomer", priority=theirs, minutes_old=-24 * 60)
     a_day_on = NOW + timedelta(days=1)
 
-    assert rank(waiting, a_day_on) < rank(newcomer, a_day_on)
-    assert rank(waiting, a_day_on) > rank(replace(newcomer, priority=0), a_day_on)
+    assert rank_of(waiting, a_day_on) < rank_of(newcomer, a_day_on)
+    assert rank_of(waiting, a_day_on) > rank_of(replace(newcomer, priority=0), a_day_on)
 
 
 def test_only_ready_units_go_on_hooks_that_are_idle_and_empty() -> None:
@@ -132,9 +142,9 @@ def test_a_unit_whose_time_has_not_come_is_not_due() -> None:
 def test_units_whose_runtime_is_stopped_are_passed_over_whether_named_or_configured() -> None:
     units = [a_unit("default"), a_unit("named", agent="codex"), a_unit("shell", agent="run")]
 
-    assert picked(units, blocked={"claude": "rests"}) == ["named", "shell"]
-    assert picked(units, blocked=dict.fromkeys(("codex", "claude", "run"), "rests")) == ["shell"]
-    assert why_not(units, blocked={"claude": "rests"}) == {"default": "its agent claude rests"}
+    assert picked(units, paused={"claude": "rests"}) == ["named", "shell"]
+    assert picked(units, paused=dict.fromkeys(("codex", "claude", "run"), "rests")) == ["shell"]
+    assert why_not(units, paused={"claude": "rests"}) == {"default": "its agent claude rests"}
 
 
 def test_while_trunk_is_red_only_priority_0_starts_and_age_does_not_help() -> None:
@@ -195,7 +205,7 @@ def test_a_unit_that_cannot_start_anyway_keeps_nobody_off_its_scope() -> None:
         a_unit("free", scope=("src/a",)),
     ]
 
-    assert picked(units, blocked={"codex": "rests"}) == ["free"]
+    assert picked(units, paused={"codex": "rests"}) == ["free"]
 
 
 def test_a_waiting_unit_becomes_ready_once_all_it_needs_has_landed() -> None:

@@ -125,6 +125,9 @@ class MortalStore:
     def select(self, kind: type[R], /, **equal: str | int | frozenset[str]) -> list[R]:
         return self._store.select(kind, **equal)
 
+    def newest(self, kind: type[R], most: int, /, **equal: str | int) -> list[R]:
+        return self._store.newest(kind, most, **equal)
+
     def journal(self, *, after: int = 0, unit: str = "") -> Iterator[Entry]:
         return self._store.journal(after=after, unit=unit)
 

@@ -15,7 +15,7 @@ import pytest
 
 from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp, stamp
-from factory.store import asking, unit_views, views
+from factory.store import asking, starts, unit_views, views
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Verdict
 from factory.store.sqlite import SqliteStore
@@ -286,6 +286,44 @@ def put_queue(store: SqliteStore, **facts: Any) -> None:
         unit("gone", UnitState.LANDED),
         now=NOW,
     )
+
+
+def test_why_a_ready_unit_does_not_start_is_derived_and_no_unit_is_rewritten(
+    store: SqliteStore, con: sqlite3.Connection
+) -> None:
+    ready = UnitState.READY
+    store.write(
+        Event.TASK_ACCEPTED,
+        *accepted("model", "---\nmodel: opus\n---\nDo it.\n"),
+        *accepted("proof", "---\naccept: make\n---\nDo it.\n"),
+        *accepted("turn", "---\naccept: make\n---\nDo it.\n"),
+        unit("moves", UnitState.RUNNING, scope=("src/**",)),
+        unit("wide", ready, scope=("src/a.py",), why="said once"),
+        unit("free", ready),
+        unit("codex", ready, agent="codex"),
+        unit("model", ready),
+        unit("proof", ready, why="its proof runs"),
+        unit("turn", ready, why="said once"),
+        Hook(worker="w1", index=1, unit="moves", attempt=1, state="running"),
+        now=NOW,
+    )
+    paused = {"claude": "is paused"}
+    put(store, starts={"agent": "claude", "deputy": "codex", "paused": paused, "told": ["proof"]})
+
+    whys = {row["id"]: row["why"] for row in plain(views.status(con, AT))["units_open"]}
+
+    assert whys == {
+        "moves": "",
+        "wide": "its scope overlaps the scope of moves, which goes first",
+        "free": "waits for factoryd start",
+        "codex": "waits for factoryd start",
+        "model": "its agent claude is paused",
+        "proof": "its proof runs",
+        "turn": starts.TURN,
+    }
+    assert plain(unit_views.show(con, "wide"))["why"] == whys["wide"]
+    put(store, starts={"trunk_red": True})
+    assert "trunk is red" in plain(unit_views.show(con, "free"))["why"]
 
 
 def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(
@@ -789,14 +827,17 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
     assert {name for name in imported if name.startswith("factory")} == {
         "factory",
         "factory.ground",
+        "factory.ground.claims",
         "factory.ground.disk",
         "factory.ground.errors",
+        "factory.ground.reserved",
         "factory.ground.times",
         "factory.store",
         "factory.store.alive",
         "factory.store.opening",
         "factory.store.rows",
         "factory.store.spending",
+        "factory.store.starts",
         "factory.store.states",
         "factory.store.views",
         "factory.store.waits",
