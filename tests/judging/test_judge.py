@@ -314,7 +314,7 @@ async def test_a_command_that_does_not_end_on_trunk_is_named(scene: Scene) -> No
 async def test_a_judging_gets_the_only_bench_from_a_proof_that_ignores_sigterm(
     tmp_path: Path,
 ) -> None:
-    async with scene_in(tmp_path, gates={"benches": 1}) as scene:
+    async with scene_in(tmp_path, gates=GateLimits(benches=1)) as scene:
         tip = await looked(scene)
         made = await scene.made({"one.txt": "fine\n"})
         scope = anyio.CancelScope()

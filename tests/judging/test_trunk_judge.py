@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from factory.ground.settings import GateLimits
 from factory.judging.ruled import Ruled
 from factory.store.records import CardKind
 from tests.floor import FILES, Scene, at, scene_in, time_passes
@@ -21,7 +22,7 @@ until [ -e {tmp_path}/go ]; do sleep 0.01; done
 cat version.txt >> {tmp_path}/ended
 """
     files = FILES | {"conventions/gates/10-whole.sh": gate, "version.txt": "0\n"}
-    async with scene_in(tmp_path, files, gates={"benches": 1}) as made:
+    async with scene_in(tmp_path, files, gates=GateLimits(benches=1)) as made:
         await began(made, 0)
         yield made
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from factory.ground.settings import GateLimits
 from factory.store.records import Attempt, Card, CardKind
 from tests.floor import FILES, Scene, at, scene_in, time_passes
 
@@ -137,7 +138,7 @@ async def test_a_gate_that_somebody_kills_once_is_judged_again_and_lands(tmp_pat
     once = f"echo x >> {tmp_path}/ran; test $(wc -l < {tmp_path}/ran) -ge 2 || kill -9 $$"
     gate = f"test ! -e one.txt || {{ {once}; }}\n"
     files = {"conventions/gates/10-whole.sh": gate}
-    async with scene_in(tmp_path, files, gates={"flaky_reruns": 0}) as scene:
+    async with scene_in(tmp_path, files, gates=GateLimits(flaky_reruns=0)) as scene:
         await scene.submit("one", {"one.txt": "fine\n"})
 
         await scene.settle()
@@ -173,7 +174,7 @@ async def cold(tmp_path: Path) -> AsyncIterator[Scene]:
     network = tmp_path / "network"
     network.touch()
     (tmp_path / "says").write_text("cannot install\n")
-    async with scene_in(tmp_path, with_setup(tmp_path), gates={"benches": 1}) as made:
+    async with scene_in(tmp_path, with_setup(tmp_path), gates=GateLimits(benches=1)) as made:
         await made.settle()
         (made.state.places.work / "benches/b1/environment.json").unlink()
         network.unlink()
