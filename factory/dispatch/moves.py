@@ -125,6 +125,7 @@ def _start(units: Sequence[Unit], line: Line, *, is_red: bool) -> Iterator[Expec
         limits = {"accept": line.allowed.proof}
         if line.allowed.proof:
             limits["setup"] = line.allowed.setup
+            limits["gates"] = line.allowed.judging  # accept gives way to the gates of trunk
         yield _expected(START, tuple(ready), tuple(line.units), limits)
 
 

@@ -161,14 +161,14 @@ class Proofs:
             proof = await self._judge.prove(
                 proving.accept,
                 yielding=Yielding(give_way=proving.scope.cancel, until=until),
-                began=partial(self._began, proving),
+                begun=partial(self._begun, proving),
             )
         finally:
             self._forget(proving)
             self._state.pool.send()
         self._settle(proving, proof)
 
-    def _began(self, proving: Proving, seconds: float) -> None:
+    def _begun(self, proving: Proving, seconds: float) -> None:
         proving.begin(seconds, now())
         self._state.pool.send()
 

@@ -126,11 +126,11 @@ class Judge:
         accept: Sequence[str],
         *,
         yielding: Yielding | None = None,
-        began: Callable[[float], None] = lambda seconds: None,
+        begun: Callable[[float], None] = lambda seconds: None,
     ) -> Proof:
         """Run accept commands on trunk, where all of them must fail; return the result.
 
-        `began` is called as soon as there is a bench, with the seconds that the commands may take.
+        `begun` is called as soon as there is a bench, with the seconds that the commands may take.
         """
         tip = self.rulings.tip
         ruling = await self.rulings.of(tip)
@@ -140,7 +140,7 @@ class Judge:
             return self._gates.fit(on(bench=bench), accept, proving=True)
 
         async with self._benches.take(fit, yielding) as bench:
-            began(self.proof_seconds(accept))
+            begun(self.proof_seconds(accept))
             judgement = await _asked(partial(self._gates.prove, on(bench=bench), accept))
         if judgement.failed is not None:
             return Proof(commit=tip, setup=setup_card(judgement.failed))

@@ -42,11 +42,15 @@ def line(*units: Unit, **facts: Any) -> Line:
 
 # what the daemon itself must move: the line, what the move is about, and its limits
 OURS: dict[str, tuple[Line, str, dict[str, float]]] = {
-    "ready": (line(unit(READY), unit(READY, "b")), START, {"accept": 7, "setup": 1800}),
+    "ready": (
+        line(unit(READY), unit(READY, "b")),
+        START,
+        {"accept": 7, "setup": 1800, "gates": 120},
+    ),
     "ready while trunk is red, but urgent": (
         line(unit(READY, priority=0), cards=[card(TRUNK_RED)]),
         START,
-        {"accept": 7, "setup": 1800},
+        {"accept": 7, "setup": 1800, "gates": 120},
     ),
     "its workspace is prepared": (
         line(unit(RUNNING), hooks=[hook("preparing")]),

@@ -90,10 +90,10 @@ class ScriptedJudge:
         return self.red
 
     async def prove(
-        self, accept: Sequence[str], *, yielding: Any, began: Callable[[float], None]
+        self, accept: Sequence[str], *, yielding: Any, begun: Callable[[float], None]
     ) -> Proof:
         self.asked.append(accept)
-        began(600)
+        begun(600)
         await anyio.lowlevel.checkpoint()
         self.meanwhile()
         return self.proof

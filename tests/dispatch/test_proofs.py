@@ -34,12 +34,12 @@ class SlowJudge(ScriptedJudge):
         self._go: dict[str, anyio.Event] = {}
 
     async def prove(
-        self, accept: Sequence[str], *, yielding: Yielding, began: Callable[[float], None]
+        self, accept: Sequence[str], *, yielding: Yielding, begun: Callable[[float], None]
     ) -> Proof:
         command = accept[0]
         async with self.benches:
             self.asked.append(accept)
-            began(600)
+            begun(600)
             self.running[command] = yielding
             self._go[command] = anyio.Event()
             try:

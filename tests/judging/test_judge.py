@@ -304,11 +304,11 @@ async def test_a_command_that_does_not_end_on_trunk_is_named(scene: Scene) -> No
     tip = await looked(scene)
     scene.state.settings = Settings(gates=GateLimits(timeout_s=0.3))
     server = "sleep 60"
-    began = list[float]()
+    seconds = list[float]()
 
-    proof = await scene.judge.prove((server,), began=began.append)
+    proof = await scene.judge.prove((server,), begun=seconds.append)
 
-    assert (proof, began) == (Proof(commit=tip, endless=server), [0.3])
+    assert (proof, seconds) == (Proof(commit=tip, endless=server), [0.3])
 
 
 async def test_a_judging_gets_the_only_bench_from_a_proof_that_ignores_sigterm(
