@@ -94,9 +94,11 @@ def _asked(cards: Sequence[Card]) -> set[str]:
 
 
 def _queue(units: Sequence[Unit], line: Line) -> Iterator[Expected]:
-    queued = tuple(unit for unit in units if unit.state is UnitState.QUEUED)
-    if not queued:
+    waiting = [unit for unit in units if unit.state is UnitState.QUEUED]
+    if not waiting:
         return
+    waiting.sort(key=lambda unit: (unit.priority, unit.since, unit.id))
+    queued = tuple(waiting)
     marks = (line.queue, queued)
     allowed = line.allowed
     limits = {"setup": allowed.setup, "gates": allowed.judging}

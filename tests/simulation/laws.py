@@ -63,6 +63,9 @@ class Laws:
             fold(entries_of(self._store)) == tables(self._store),
             "the journal folded from empty is not the store",
         )
+        for card in self._store.select(Card):
+            if card.kind is CardKind.STUCK:
+                _hold("which does not exist yet" in card.question, f"a false card: {card.question}")
 
     def stuck(self) -> str:
         """The units that are not final, and why; empty where all are."""
@@ -200,6 +203,8 @@ class Laws:
 
 
 def _waits_for(card: Card, unit: Unit) -> bool:
+    if card.kind is CardKind.STUCK:
+        return True  # the next look of the standstill takes the unit off
     if unit.state is UnitState.WAITING:
         return unit.cause == card.fingerprint
     is_tried_meanwhile = card.kind in (CardKind.LANDING_BLOCKED, CardKind.SETUP)

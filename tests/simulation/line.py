@@ -28,6 +28,7 @@ from factory.attempt.worker import Worker
 from factory.child.process import Exit
 from factory.dispatch.agents import Agents, shell_runtime
 from factory.dispatch.pool import Pool
+from factory.dispatch.standstill import Standstill
 from factory.ground.conventions import read_shipped
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.ground.errors import GitError
@@ -369,6 +370,9 @@ class Line:
             outcomes=outcomes,
             hang=lambda name, text, at: self.intake.hang(name, text, now=at),
         )
+        self.standstill = Standstill(
+            store=self.store, state=self.state, escalations=self.escalations, judge=judge
+        )
         self.rescue = Rescue(store=self.store, gates=gates, landings=landings, outcomes=outcomes)
 
     async def run(self) -> None:
@@ -386,6 +390,7 @@ class Line:
             group.start_soon(self._desk)
             group.start_soon(self.queue.run, group)
             group.start_soon(self.pool.run, group)
+            group.start_soon(self.standstill.run)
             while self.state.stopping is Stopping.NO or (
                 self.state.stopping is not Stopping.LEAVE
                 and any(hook.unit for hook in self.store.select(Hook))

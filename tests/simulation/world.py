@@ -17,7 +17,7 @@ from factory.agents.output import Seen
 from factory.child.process import Exit
 from factory.ground.errors import GitError
 from factory.ground.plumbing import Change, Texts
-from factory.inference.rules import Gate
+from factory.inference.rules import Gate, Rules
 from factory.judging.case import Case
 from factory.judging.gates import Answer, Judgement
 from factory.judging.setups import SetupFailed
@@ -400,6 +400,9 @@ class Benches:
             yield "bench"
 
 
+LONGEST_S = 6 * 40 * 120.0  # three tries of a proof and of gates, each of them very slow
+
+
 class Preparation:
     """What prepares a bench (preparation.Preparation)."""
 
@@ -418,7 +421,10 @@ class Gates:
         await self._hand.step()
 
     def proof_seconds(self, accept: Sequence[str]) -> float:
-        return 600
+        return LONGEST_S
+
+    def seconds(self, rules: Rules, accept: Sequence[str]) -> float:
+        return LONGEST_S
 
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
         return False
