@@ -23,6 +23,7 @@ from factory.ground.names import choose
 from factory.ground.places import holding, there
 from factory.ground.sentences import shown
 from factory.ground.settings import Settings
+from factory.inbox.intake import Scan
 from factory.judging.calibration import checks
 from factory.judging.rulings import Ruling
 from factory.people import line_cards
@@ -34,6 +35,8 @@ from factory.store.records import Fact
 
 SCAN_SECONDS = 30.0
 REJECTED_SHOWN = 5
+WARNED = 100  # files in the inbox that warnings name
+STARTED_AT = 250  # accepted units after which the pool makes one more pass during a long intake
 
 Read = Callable[[Path, Mapping[str, str]], Awaitable[Settings]]
 
@@ -72,14 +75,20 @@ class Desk:
         floor = self._floor
         config = await self._config.tick()
         floor.requests.tick(now())
-        scan = await floor.intake.tick(now())
+        scan = await floor.intake.tick(now(), self._between)
         if scan.accepted:
             floor.state.pool.send()
         rejected = _rejected(floor)
         await self._look_at_rules()
-        self._seen = [*config, *scan.warnings, *rejected, *_not_trunks(floor)]
+        self._seen = [*config, *_first(scan.warnings), *rejected, *_not_trunks(floor)]
         self.tell()
         return scan.again_s or SCAN_SECONDS
+
+    def _between(self, scan: Scan) -> None:
+        """Between two task files, carry out requests and start the first accepted units."""
+        self._floor.requests.tick(now())
+        if len(scan.accepted) % STARTED_AT == 1:
+            self._floor.state.pool.send()
 
     def tell(self) -> None:
         """Write the warnings of the last passes, for `factory status`."""
@@ -228,6 +237,14 @@ def _not_trunks(floor: Floor) -> list[str]:
     branch = floor.trunk.branch
     why = f"different on {branch}, whose version is in force until you commit yours"
     return [f"{shown(paths, 3)} in your checkout: {why}"]
+
+
+def _first(warnings: Sequence[str]) -> list[str]:
+    """Return the first warnings about task files, and how many more there are."""
+    shown_ = [*warnings[:WARNED]]
+    if len(warnings) > WARNED:
+        shown_.append(f"and {len(warnings) - WARNED} more files that factoryd does not take now")
+    return shown_
 
 
 def _rejected(floor: Floor) -> list[str]:

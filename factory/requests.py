@@ -23,6 +23,8 @@ from factory.store.records import Attempt, Card, CardKind, Fact, Request, Task
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, Unit, UnitState, advance
 
+AT_ONCE = 50  # requests in one turn of the event loop
+
 
 class Requests:
     """The requests that commands wrote into the store."""
@@ -52,11 +54,12 @@ class Requests:
         }
 
     def tick(self, at: datetime) -> int:
-        """Carry out the pending requests; return their number.
+        """Carry out the first pending requests; return their number.
 
-        Raises StoreError if the store fails; the requests then stay pending.
+        If there are very many, the next pass does the others, so that no turn of the event loop
+        takes long. Raises StoreError if the store fails; the requests then stay pending.
         """
-        pending = self._store.open(Request)
+        pending = self._store.open(Request)[:AT_ONCE]
         paused = self._state.paused
         for request in pending:
             try:

@@ -254,6 +254,16 @@ class StoreContract:
         assert store.select(Attempt, unit=frozenset({"u2"}), day="d") == [others[1]]
         assert store.select(Attempt, unit=frozenset()) == []
 
+    def test_newest_gives_the_last_written_first_and_no_more_than_asked(self, store: Store) -> None:
+        for number in range(1, 6):
+            card = replace(CARD, id=f"E{number}", unit="a" if number % 2 else "b")
+            store.write(Event.CARD_RAISED, card, now=NOW)
+        store.write(Event.CARD_CLOSED, replace(CARD, state="closed", unit="a"), now=NOW)
+
+        assert [card.id for card in store.newest(Card, 2)] == ["E5", "E4"]
+        assert [card.id for card in store.newest(Card, 9, unit="a")] == ["E5", "E3", "E1"]
+        assert store.newest(Card, 0) == []
+
     def test_select_refuses_a_column_that_the_kind_lacks(self, store: Store) -> None:
         with pytest.raises(TypeError, match="a unit has no colour"):
             store.select(Unit, colour="red")

@@ -24,6 +24,7 @@ from factory.store.records import Attempt, CardKind, Fact
 from factory.store.unit import Unit
 
 LOOK_BACK = 7  # days of attempts that predict what the next attempt needs
+MOST_RUNS = 200  # attempts of one agent that predict it
 
 
 class Ledger:
@@ -120,16 +121,18 @@ class Ledger:
         today = self._store.select(Attempt, day=day_of(self._at))
         return budget.total(map(budget.charge, today))
 
-    @cached_property
-    def _lately(self) -> Sequence[Attempt]:
-        days = [day_of(self._at - timedelta(days=back)) for back in range(LOOK_BACK)]
-        return self._store.select(Attempt, day=frozenset(days))
-
     def _need(self, agent: str) -> Amount:
         if agent not in self._needs:
-            earlier = [each for each in self._lately if each.agent == agent]
-            self._needs[agent] = budget.needed(earlier)
+            self._needs[agent] = budget.needed(self._lately(agent))
         return self._needs[agent]
+
+    def _lately(self, agent: str) -> Sequence[Attempt]:
+        """Return the agent's newest ended attempts of the last days."""
+        found: list[Attempt] = []
+        for back in range(LOOK_BACK):
+            day = day_of(self._at - timedelta(days=back))
+            found += self._store.newest(Attempt, MOST_RUNS - len(found), agent=agent, day=day)
+        return found
 
 
 class Meter:

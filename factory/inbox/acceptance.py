@@ -10,6 +10,7 @@ from datetime import datetime
 from factory.dispatch import scheduling
 from factory.ground.errors import TaskFileError
 from factory.ground.reserved import NO_AGENT
+from factory.inbox.dropped import OWN
 from factory.inbox.split import in_a_circle, is_part, replaced
 from factory.people.escalations import Escalations
 from factory.store import task_file
@@ -18,7 +19,7 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Task
 from factory.store.spec import Spec
-from factory.store.unit import NO_PROOF, Unit, UnitState, advance
+from factory.store.unit import FINAL, NO_PROOF, Unit, UnitState, advance
 
 _UNSTARTED = (UnitState.WAITING, UnitState.READY, UnitState.HELD)
 
@@ -47,6 +48,8 @@ class Acceptance:
         self._store = store
         self._escalations = escalations
         self._is_taken = is_taken
+        # The needs of all units that were ever open here; None: not read yet.
+        self._wanted: set[str] | None = None
 
     def accept(self, dropped: Dropped, now: datetime) -> str:
         """Parse a task's text and return the unit's id; raise TaskFileError.
@@ -61,7 +64,7 @@ class Acceptance:
         spec = replace(spec, ignored=(*spec.ignored, *dropped.ignored))
         unit = as_asked(unit, spec)
         unit = replace(unit, needs=self._with_parts(unit.needs), approved=())
-        circle = self._circle(unit)
+        circle = self._circle(unit, is_new=before is None)
         if circle:
             reason = in_a_circle(circle)
             raise TaskFileError(reason, line=file.lines["needs"], form=task_file.FORMS["needs"])
@@ -103,7 +106,7 @@ class Acceptance:
             unit = self._store.get(Unit, spec.unit)
             if unit is None or unit.state not in _UNSTARTED or unit.attempt:
                 continue
-            if is_part(self._store, unit.id):
+            if spec.source.startswith(OWN) and is_part(self._store, unit.id):
                 continue
             if newest is None or unit.accepted > newest.accepted:
                 newest = unit
@@ -121,18 +124,39 @@ class Acceptance:
 
     def _with_parts(self, needs: tuple[str, ...]) -> tuple[str, ...]:
         """Return the needs, with each split unit replaced by its parts."""
-        if not needs:
-            return ()
-        split = self._store.select(Unit, state=UnitState.SPLIT)
-        return replaced(needs, {each.id: each.needs for each in split})
+        parts: dict[str, tuple[str, ...]] = {}
+        names = list(needs)
+        for name in names:  # the list grows during the loop
+            unit = self._store.get(Unit, name)
+            if unit is not None and unit.state is UnitState.SPLIT and name not in parts:
+                parts[name] = unit.needs
+                names += unit.needs
+        return replaced(needs, parts)
 
-    def _circle(self, unit: Unit) -> tuple[str, ...]:
-        needs = {each.id: each.needs for each in self._store.open(Unit)}
-        needs[unit.id] = unit.needs
+    def _circle(self, unit: Unit, *, is_new: bool) -> tuple[str, ...]:
+        """Return the shortest circle of needs through the unit; () if there is none.
+
+        Most new units are in no circle, because no earlier unit needs them. This is known without
+        a walk along the needs, whose cost would grow with each unit of a long chain.
+        """
+        if self._wanted is None:
+            self._wanted = set()
+            for each in self._store.open(Unit):
+                self._wanted.update(each.needs)
+        self._wanted.update(unit.needs)
+        if not unit.needs or (is_new and unit.id not in self._wanted):
+            return ()
+        needs = {unit.id: unit.needs}
+        names = list(unit.needs)
+        for name in names:  # the list grows during the loop
+            other = None if name in needs else self._store.get(Unit, name)
+            if other is not None and other.state not in FINAL:
+                needs[name] = other.needs
+                names += other.needs
         return scheduling.circle(unit.id, needs)
 
     def _settled(self, unit: Unit, now: datetime) -> Unit:
-        known = {each.id: each.state for each in self._store.open(Unit)}
+        known = {}
         for need in unit.needs:
             needed = self._store.get(Unit, need)
             if needed:

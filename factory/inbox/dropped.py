@@ -19,6 +19,7 @@ from factory.ground import bounded
 from factory.ground.errors import TaskFileError
 from factory.store.task_file import MAX_BYTES
 
+OWN = "own."  # prefix of the intake name of a task that the factory itself wrote
 BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
 BLANK_MOST = 64  # bytes; a larger file is not blank
 EDITING = (".{}.swp", ".{}.swo", ".{}.swn", ".#{}", ".~lock.{}#", ".{}.kate-swp", "~${}")

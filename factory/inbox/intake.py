@@ -19,12 +19,14 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from anyio.lowlevel import checkpoint
+
 from factory.ground import faults
 from factory.ground.errors import TaskFileError
 from factory.ground.regular import is_real
 from factory.inbox import dropped
 from factory.inbox.acceptance import Acceptance, Dropped
-from factory.inbox.dropped import shown
+from factory.inbox.dropped import OWN, shown
 from factory.store import task_file
 from factory.store.fact_values import value_of
 from factory.store.journal import Event
@@ -35,12 +37,12 @@ from factory.store.spec import Spec
 STILL_S = 1.0  # a file is complete after this time without a change, if writers are unknown
 QUIET_S = 0.02  # a script that appends line by line closes the file after each line
 NAME_BYTES = 100  # most bytes of a name in rejected/ that was cut because it is too long
-OWN = "own."  # prefix of the intake name of a task that the factory itself wrote
 PASSED_OVER = re.compile(
     r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected",
     re.DOTALL,
 )
 _NOTE = ".error.txt"
+LOOKED_AT = 500  # files whose names one turn of the event loop checks
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +53,10 @@ class Scan:
     rejected: list[str] = field(default_factory=list)  # file names
     warnings: list[str] = field(default_factory=list)  # sentences: which file stays, and why
     again_s: float | None = None  # seconds until the next pass, if a file is still being written
+
+
+def _nothing(scan: Scan) -> None:
+    """Do nothing between two files."""
 
 
 class _Wait(NamedTuple):
@@ -83,8 +89,11 @@ class Intake:
         # Inode, size and time of change of a file → the time since these have not changed.
         self._still: dict[tuple[int, int, int], datetime] = {}
 
-    async def tick(self, now: datetime) -> Scan:
-        """Finish the files in the intake folder, then take the complete files in the inbox."""
+    async def tick(self, now: datetime, between: Callable[[Scan], None] = _nothing) -> Scan:
+        """Finish the files in the intake folder, then take the complete files in the inbox.
+
+        After each file, it calls `between` and lets the other loops run.
+        """
         scan = Scan()
         try:
             self._make_folders()
@@ -95,11 +104,15 @@ class Intake:
         self._forget_old(now)
         for path in _by_arrival(self._folder.glob("*.[mM][dD]"), dropped.arrival_of_taken, now):
             self._try(path, scan, now, self._admit)
-        names = self._look(scan, now)
+            between(scan)
+            await checkpoint()
+        names = await self._look(scan, now)
         await self._learn_tracked(names, now)
         for name in names:
             act = self._copy if name in self._tracked else self._take
             self._try(self._inbox / name, scan, now, act)
+            between(scan)
+            await checkpoint()
         return scan
 
     def hang(
@@ -138,10 +151,12 @@ class Intake:
             if now - since >= timedelta(hours=1):
                 del self._still[seen]
 
-    def _look(self, scan: Scan, now: datetime) -> list[str]:
+    async def _look(self, scan: Scan, now: datetime) -> list[str]:
         """Return the names in the inbox that may be task files, by arrival; warn about others."""
         found = []
-        for path in sorted(self._inbox.iterdir()):
+        for number, path in enumerate(sorted(self._inbox.iterdir())):
+            if number % LOOKED_AT == LOOKED_AT - 1:
+                await checkpoint()
             if PASSED_OVER.fullmatch(path.name):
                 continue
             where = _where(path)

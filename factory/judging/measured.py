@@ -5,7 +5,6 @@ Invariant: only green runs count, because a red run may end early.
 
 from collections import deque
 from collections.abc import Collection
-from operator import attrgetter
 
 from factory.store.ports import Store
 from factory.store.records import Verdict
@@ -26,9 +25,9 @@ class Measured:
     def of(self, gate: str) -> deque[float]:
         """Return the seconds of the gate's green runs until now, oldest first."""
         if gate not in self._seconds:
-            greens = self._store.select(Verdict, gate=gate, ok=1)
-            greens.sort(key=attrgetter("at"))
-            self._seconds[gate] = deque(map(attrgetter("seconds"), greens), maxlen=MOST_RUNS)
+            greens = self._store.newest(Verdict, MOST_RUNS, gate=gate, ok=1)
+            seconds = [verdict.seconds for verdict in reversed(greens)]
+            self._seconds[gate] = deque(seconds, maxlen=MOST_RUNS)
         return self._seconds[gate]
 
 

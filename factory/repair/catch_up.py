@@ -11,7 +11,7 @@ from factory.ground import faults
 from factory.ground.places import Places
 from factory.ground.regular import is_real
 from factory.ground.sentences import shown
-from factory.inbox.intake import OWN
+from factory.inbox.dropped import OWN
 from factory.queue.trunk_watch import TrunkWatch
 from factory.repair.rebuild import Rebuild
 from factory.repo.checkouts import inside

@@ -707,3 +707,22 @@ def columns_of(path: Path) -> dict[str, set[str]]:
             }
             for kind, name in names
         }
+
+
+@pytest.mark.parametrize(
+    ("kind", "equal"),
+    [(Card, {}), (Verdict, {"gate": "g", "ok": 1}), (Attempt, {"day": "d", "agent": "a"})],
+)
+def test_the_newest_rows_are_found_by_an_index_and_without_sorting(
+    tmp_path: Path, kind: Any, equal: dict[str, str | int]
+) -> None:
+    with closing(SqliteStore(tmp_path / "store.sqlite")) as store:
+        asked = list[str]()
+        store._con.set_trace_callback(asked.append)
+        store.newest(kind, 3, **equal)
+        store._con.set_trace_callback(None)
+        plan = store._con.execute(f"EXPLAIN QUERY PLAN {asked[0]}").fetchall()
+
+    steps = " ".join(str(row[3]) for row in plan)
+    assert "TEMP B-TREE" not in steps
+    assert not equal or "USING INDEX" in steps
