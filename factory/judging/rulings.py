@@ -18,11 +18,11 @@ from factory.ground.names import CONVENTIONS, Layout, folder_of, layout, package
 from factory.ground.plumbing import Texts
 from factory.inference.infer import rules_of
 from factory.inference.rules import Rules
-from factory.judging.calibration import checks
+from factory.judging.calibration import Checks, checks
 from factory.judging.guards import Guards, in_the_way, led_to
 from factory.judging.rule_files import RuleFiles, conventions_in, ruling_in
 from factory.people import line_cards
-from factory.people.answers import answers, as_answered
+from factory.people.answers import Answers, answers, as_answered
 from factory.people.causes import Ask
 from factory.repo.git import Git
 from factory.store.ports import Store
@@ -81,6 +81,11 @@ class Rulings:
                 self._known.pop(oldest)
             self._known[commit] = ruling
         return self._as_answered(self._known[commit], advisory=advisory)
+
+    @property
+    def beside(self) -> tuple[Answers, Checks]:
+        """What rulings depend on beside files: a person's answers, and how trunk's checks did."""
+        return answers(self._store), checks(self._store)
 
     async def of_trunk(self, tip: str) -> Ruling:
         """Take `tip` as trunk's commit, and return its ruling."""

@@ -266,12 +266,11 @@ class TrunkJudge:
         self._ruled = None
         before = await self._rulings.of(parent)
         ruling = await self._rulings.of(commit)
-        if ruling.rules.gates and ruling.judges_like(before):
+        if ruled is not None and ruling.rules.gates and ruling.judges_like(before):
             self._looked = (commit, answers(self._store))
             self._ruled = ruled
-            if ruled is not None:
-                self._end_outdated(commit)
-                self._ended = 0
+            self._end_outdated(commit)
+            self._ended = 0
             self._settle(anew=False)
 
     # ── recording it ──

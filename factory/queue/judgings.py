@@ -29,6 +29,7 @@ class Judgings:
         self._trunk_judge = trunk_judge
         self._setbacks = setbacks
         self._ruled: dict[str, Ruled] = {}
+        self._beside: dict[str, object] = {}  # what the rules of these verdicts depended on
 
     @property
     def free_benches(self) -> int:
@@ -36,12 +37,19 @@ class Judgings:
         return self._state.settings.gates.benches - len(self.running)
 
     def ruled(self, commit: str) -> Ruled | None:
-        """Return the verdict on the commit; None if there is none."""
-        return self._ruled.get(commit)
+        """Return the verdict on the commit; None if there is none.
+
+        If the rules have changed since the judging began, its verdict does not count: a gate may
+        not judge any more, or another gate may judge now.
+        """
+        ruled = self._ruled.get(commit)
+        if ruled is None or self._beside[commit] != self.rulings.beside:
+            return None
+        return ruled
 
     def standing(self, unit: Unit, commit: str) -> Standing:
         """Return the verdict on the commit with which the unit would land."""
-        ruled = self._ruled.get(commit)
+        ruled = self.ruled(commit)
         if ruled is None:
             return Standing.JUDGING if commit in self.running else Standing.UNKNOWN
         if ruled.ok or self._trunk_judge.excused(ruled, unit):
@@ -61,6 +69,7 @@ class Judgings:
             self.running[commit].cancel()
         for commit in self._ruled.keys() - wanted:
             del self._ruled[commit]
+            del self._beside[commit]
 
     async def _judge(
         self, candidate: Candidate, accept: Sequence[str], scope: anyio.CancelScope
@@ -76,9 +85,11 @@ class Judgings:
         )
         try:
             with scope:
+                beside = self.rulings.beside
                 ruled = await self._state.guarded("judge", judge, broke=broke)
                 if ruled is not None:  # None: an error ended the judging, which runs again later
                     self._ruled[candidate.commit] = ruled
+                    self._beside[candidate.commit] = beside
         finally:
             self.running.pop(candidate.commit, None)
             self.on_bench.discard(candidate.commit)

@@ -291,5 +291,6 @@ class MergeQueue:
 
     def _send_back(self, candidate: Candidate, group: TaskGroup, at: datetime) -> bool:
         ruled = self.judgings.ruled(candidate.commit)
-        assert ruled is not None, "a red candidate has a verdict"
+        if ruled is None:  # the rules have just changed, so the next pass judges it again
+            return True
         return self._blame.settle(candidate, ruled, self.lander.tip, group, at)

@@ -111,6 +111,41 @@ async def test_an_answer_lands_a_unit_that_is_red_only_in_a_later_gate_of_trunk(
     assert red.state_of("lint") == "landed"
 
 
+WORKFLOW = """\
+on: push
+jobs:
+  all:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - run: make lint
+      - run: make test
+"""
+MAKEFILE = """\
+lint:
+\t! grep -rn UGLY --include=*.txt .
+test:
+\ttrue
+"""
+
+
+async def test_a_unit_that_was_judged_before_a_check_became_advisory_is_not_blamed_for_it(
+    tmp_path: Path,
+) -> None:
+    """Trunk shows that the check is advisory while the unit is judged with it."""
+    files = {
+        ".github/workflows/ci.yml": WORKFLOW,
+        "Makefile": MAKEFILE,
+        "ugly.txt": "UGLY\n",
+    }
+    async with scene_in(tmp_path, files) as scene:
+        await scene.submit("one", {"one.txt": "fine\n"})
+
+        await scene.settle()
+
+        assert (scene.state_of("one"), scene.reasons("one")) == ("landed", ["submitted"])
+
+
 # ── gates that somebody else kills ──
 
 
