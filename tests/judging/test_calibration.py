@@ -7,6 +7,7 @@ import pytest
 
 from factory.inference.rules import CHECKS, TESTS, Gate
 from factory.judging.calibration import calibrate, checks
+from factory.store.records import Verdict
 from tests.floor import FILES, Scene, at, scene_in
 from tests.memory_store import MemoryStore
 
@@ -51,6 +52,27 @@ async def test_a_linter_that_fails_on_trunk_is_no_card_and_makes_no_unit_red(sce
     assert checks(scene.store).sentences == [
         "the inferred check lint.sh fails on trunk, so it does not judge until it passes"
     ]
+
+
+async def test_a_unit_that_was_judged_before_trunk_is_judged_again_without_the_linter(
+    tmp_path: Path,
+) -> None:
+    slow = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; test -e clean.txt\n"
+    files = {name: text for name, text in FILES.items() if "gates" not in name}
+    async with scene_in(
+        tmp_path, files | CI | {"lint.sh": f"test -e one.txt || {{ {slow} }}\ntest -e clean.txt\n"}
+    ) as made:
+        await made.submit("one", {"one.txt": "fine\n"})
+        for _ in range(200):
+            await made.queue.tick(made.group, at())
+            await made.state.queue.wait(0.05)
+            if any(verdict.gate == "lint.sh" for verdict in made.store.select(Verdict)):
+                break
+        assert made.state_of("one") == "queued"  # its linter is red, and trunk's one still runs
+        (tmp_path / "go").touch()
+        await made.settle()
+
+        assert made.state_of("one") == "landed"
 
 
 async def test_a_red_test_is_never_advisory(scene: Scene) -> None:
