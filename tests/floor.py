@@ -205,7 +205,8 @@ class Scene:
         judged = (
             self.floor.benches._users or self.queue.judgings.running or self.trunk_judge.is_judging
         )
-        return bool(judged or self.queue.lander.units)
+        searched = self.queue.pairs.held or self.queue.pairs._running
+        return bool(judged or searched or self.queue.lander.units)
 
     # ── what is seen ──
 

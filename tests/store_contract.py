@@ -18,6 +18,7 @@ from factory.store.records import (
     Attempt,
     Card,
     CardKind,
+    Clash,
     Fact,
     Hook,
     Option,
@@ -114,6 +115,7 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
         float: st.floats(allow_nan=False, allow_infinity=False),
         datetime: st.datetimes(timezones=st.just(UTC)),
         tuple[str, ...]: st.lists(text, max_size=3).map(tuple),
+        tuple[Clash, ...]: st.lists(st.builds(Clash), max_size=2).map(tuple),
         tuple[Option, ...]: st.lists(st.builds(Option), max_size=2).map(tuple),
     }
     for plain in (datetime, EndReason, int, float):

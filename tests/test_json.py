@@ -14,7 +14,7 @@ from factory.cli import parsers
 from factory.cli.main import factory
 from factory.ground import settings, settings_file
 from factory.store.journal import Event
-from factory.store.records import Remark, Request, Verdict
+from factory.store.records import Clash, Remark, Request, Verdict
 from factory.store.sqlite import SqliteStore
 from factory.store.states import UnitState
 from factory.store.unit import EndReason
@@ -158,7 +158,8 @@ def test_a_unit_in_each_state_is_as_the_schemas_say(
     line.unit("two", UnitState.RUNNING)
     for number, reason in enumerate(EndReason, start=1):
         line.attempt("one", number, end=NOW, reason=reason, left_out=(".GIT/x",), day="2026-01-01")
-    line.attempt("two", 1, reserved_usd=1.5)
+    clash = Clash(unit="one", commit="a" * 40, title="One")
+    line.attempt("two", 1, reserved_usd=1.5, clashes=(clash,))
     line.hook("w1", "two", 1)
     line.hook("w2")
     verdict = Verdict(key="k", gate="g", tree="t", ok=True, settled=True, at=NOW, seconds=1.5)

@@ -29,16 +29,19 @@ def digest(
     red: Sequence[Verdict] = (),
     said: str = "",
     notes: Sequence[str] = (),
+    intents: Sequence[str] = (),
 ) -> str:
     """Return what went wrong, how each gate failed and how to rerun it, then the ends of outputs.
 
     `detail` is one sentence, `said` is the agent's last words, and `notes` are further sentences
-    (about nested repositories, …).
+    (about nested repositories, …). `intents`: lines about the tasks of units that do not fit
+    together.
     """
     head = [f"The attempt ended: {reason}."]
     if detail:
         head.append(detail)
     head += notes
+    head += intents
     ends = []
     for verdict in red:
         head += ["", _how_red(verdict)]

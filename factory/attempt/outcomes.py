@@ -11,6 +11,7 @@ from graphlib import TopologicalSorter
 
 from factory.attempt import triage
 from factory.attempt.digest import digest
+from factory.attempt.intents import intents
 from factory.attempt.remarks import NOT_READ, unread
 from factory.attempt.triage import Next
 from factory.dispatch import budget, contested
@@ -24,7 +25,7 @@ from factory.people.causes import Ask
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
 from factory.store.ports import Store
-from factory.store.records import Attempt, Card, CardKind, Hook, Remark, Verdict
+from factory.store.records import Attempt, Card, CardKind, Clash, Hook, Remark, Verdict
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, EndReason, Unit, UnitState, advance, spent_by
 
@@ -39,6 +40,7 @@ class Refusal:
 
     `said`: the text that the next attempt reads instead of the last words of the agent.
     `ask`: the card for a person. `contest`: where the change conflicts with trunk.
+    `clashes`: see Attempt.
     """
 
     reason: EndReason
@@ -47,6 +49,8 @@ class Refusal:
     said: str = ""
     ask: Ask | None = None
     contest: Contest | None = None
+    clashes: tuple[Clash, ...] = ()
+    notes: tuple[str, ...] = ()  # what the submission noted, if the attempt is refused already
 
 
 class Outcomes:
@@ -138,15 +142,7 @@ class Outcomes:
         attempt = self._store.get(Attempt, unit.id, unit.attempt)
         if attempt is None or self._unit(unit.id).state is not UnitState.QUEUED:
             return  # cancelled meanwhile
-        notes = attempt.digest.splitlines() if attempt.reason is EndReason.SUBMITTED else ()
-        text = digest(
-            refusal.reason,
-            detail=refusal.detail,
-            red=refusal.red,
-            said=refusal.said or attempt.said,
-            notes=notes,
-        )
-        judged = replace(attempt, reason=refusal.reason, detail=refusal.detail, digest=text)
+        judged = _refused(self._store, unit, attempt, refusal)
         with self._store.transaction():
             # This also closes the card that says what blocks the landing of the unit.
             why = f"{unit.id} was sent back: {refusal.detail}"
@@ -155,6 +151,34 @@ class Outcomes:
                 noted = contested.noted(self._unit(unit.id), refusal.contest)
                 self._store.write(Event.UNIT_QUEUED, noted, now=at, unit=unit.id)
             self.finish(judged, at=at, ask=refusal.ask)
+
+    def explain(self, unit: Unit, refusal: Refusal, at: datetime) -> None:
+        """Note what a refused attempt clashes with, found after `unit` was sent back.
+
+        The next attempt reads it if it has not started yet. An open card shows it.
+        """
+        attempt = self._store.get(Attempt, unit.id, unit.attempt)
+        fresh = self._unit(unit.id)
+        if attempt is None or attempt.reason is not refusal.reason or fresh.state in FINAL:
+            return
+        judged = _refused(self._store, unit, attempt, refusal)
+        with self._store.transaction():
+            changed = [fresh] if fresh.attempt == attempt.number else []
+            if changed:
+                why = fresh.why.replace(attempt.detail, judged.detail)
+                changed = [replace(fresh, why=why)]
+                asked = self._exhausted(fresh, judged)
+                if self._escalations.open_card(asked.cause):
+                    self._escalations.raise_card(asked, now=at, unit=fresh)
+            self._store.write(
+                Event.ATTEMPT_EXPLAINED,
+                judged,
+                *changed,
+                now=at,
+                unit=unit.id,
+                attempt=attempt.number,
+                why=judged.detail,
+            )
 
     def tell(self, unit: Unit, *, at: datetime) -> None:
         """Take a submitted unit out of the queue or its wait, because of a person's remark."""
@@ -293,6 +317,7 @@ class Outcomes:
             evidence=f"{gate if is_red else ''}{attempt.digest}",
             limit=self.limit(unit),
             is_part=is_part(self._store, unit.id),
+            clashes=bool(attempt.clashes),
         )
 
     def _spent(self, attempt: Attempt) -> int:
@@ -326,6 +351,26 @@ class Outcomes:
 _ABOUT_ONE_CHANGE = frozenset(
     {CardKind.GUARD, CardKind.OUT_OF_SCOPE, CardKind.REVIEW, CardKind.TRUNK_RED}
 )
+
+
+def _refused(store: Store, unit: Unit, attempt: Attempt, refusal: Refusal) -> Attempt:
+    """Return the attempt with the reason and the evidence of a refusal."""
+    notes = attempt.digest.splitlines() if attempt.reason is EndReason.SUBMITTED else refusal.notes
+    text = digest(
+        refusal.reason,
+        detail=refusal.detail,
+        red=refusal.red,
+        said=refusal.said or attempt.said,
+        notes=notes,
+        intents=intents(store, unit, refusal.clashes),
+    )
+    return replace(
+        attempt,
+        reason=refusal.reason,
+        detail=refusal.detail,
+        digest=text,
+        clashes=refusal.clashes,
+    )
 
 
 def _emptied(hook: Hook, at: datetime) -> Hook:

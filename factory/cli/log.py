@@ -43,6 +43,7 @@ _SAYS = {
     "attempt.started": "attempt {attempt} started on {worker}: {agent}",
     "attempt.adopted": "attempt {attempt} still ran and was taken over by {worker}",
     "attempt.ended": "attempt {attempt} ended: {reason}: {why}",
+    "attempt.explained": "attempt {attempt}: {why}",
     "verdict.given": "{gate} is {verdict}",
     "card.raised": "{card} asks ({kind}): {question}",
     "card.answered": "{card} was answered: {answer}",
@@ -178,6 +179,8 @@ def _verdict(entry: unit_rows.Entry) -> str:
 
 
 def _without(entry: unit_rows.Entry) -> str:
+    if entry.on:
+        return f" on the older trunk {entry.on[:10]}"
     return " without the change" if entry.before else ""
 
 

@@ -12,7 +12,7 @@ from factory.cli import log, named, place, say, status
 from factory.ground.errors import FactoryError, UsageError
 from factory.store import rows, unit_rows, unit_views, views
 from factory.store.spending import charge
-from factory.store.states import UnitState
+from factory.store.states import FINAL, UnitState
 
 
 def show(args: Namespace) -> int:
@@ -88,6 +88,7 @@ def _unit(unit: unit_rows.Unit, now: datetime) -> Iterator[str]:
     yield say.paint(say.line(unit.title), "bold")
     yield f"{unit.id} · {unit.state} {say.ago(unit.since, now)}"
     yield from say.wrap(unit.why, indent="  ")
+    yield from _clash(unit)
     if unit.commit:
         gone = "" if unit.on_trunk else " (trunk has been rewritten since: not on it)"
         yield f"commit {unit.commit}{gone}"
@@ -107,6 +108,15 @@ def _attempt(attempt: unit_rows.Attempt, now: datetime) -> Sequence[str]:
         _used(attempt),
         attempt.detail,
     )
+
+
+def _clash(unit: unit_rows.Unit) -> Iterator[str]:
+    """Yield which landed unit the last change does not fit, if `why` does not say so already."""
+    if unit.state in FINAL:
+        return
+    for attempt in unit.attempts[-2:]:  # the newest one may still run
+        if attempt.clashes and attempt.detail not in unit.why:
+            yield from say.wrap(f"attempt {attempt.number}: {attempt.detail}", indent="  ")
 
 
 def _used(attempt: unit_rows.Attempt) -> str:
@@ -166,6 +176,7 @@ def _chain(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
     if unit.state == UnitState.LANDED and not unit.on_trunk:
         again = f"again: factory retry {unit.id}"
         yield f"  trunk was rewritten and does not hold {unit.commit[:10]} any more; {again}"
+    yield from _clash(unit)
     yield from _needs(con, unit)
     for card in unit.escalations:
         if card.state == "open":

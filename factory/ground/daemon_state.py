@@ -143,6 +143,7 @@ _PASSES = {  # the passes by the names that people see
     "keeper": "Cleaning up",
     "landing": "Landing",
     "leftovers": "Ending what an earlier daemon left",
+    "pair": "Looking for the landed unit that a red unit does not fit",
     "pool": "Starting units",
     "prove": "Running accept commands",
     "queue": "The merge queue",

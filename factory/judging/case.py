@@ -15,6 +15,7 @@ from factory.repo.benches import Bench
 from factory.repo.underway import What
 
 SPARED = 100  # at most so many built paths stay when git shows a tree; the others are copied again
+ACCEPT = "accept: "  # the start of an accept command's name as a gate
 FIRST_BENCH = 100  # first place index of benches; workers have lower ones
 
 
@@ -28,6 +29,7 @@ class Case:
     rules: Rules
     unit: str = ""
     stacked: bool = False  # units below it have not landed yet, and may be the cause of a red gate
+    on: str = ""  # the older trunk commit below it, if it is judged only to find a clash
     reruns: bool = True  # whether red gates run again; false if its commands should fail
     trunk: str = ""  # the trunk commit whose code may make things that other cases use
     trunk_tree: str = ""  # the tree of this trunk commit
@@ -84,5 +86,5 @@ def accepting(commands: Sequence[str]) -> tuple[Gate, ...]:
     gates = list[Gate]()
     for group, command in enumerate(commands, start=-len(commands)):
         argv = ("sh", "-c", command)
-        gates.append(Gate(f"accept: {command}", group, argv, "accept", said=command))
+        gates.append(Gate(f"{ACCEPT}{command}", group, argv, "accept", said=command))
     return tuple(gates)

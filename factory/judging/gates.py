@@ -75,7 +75,11 @@ class Gates:
         """Run `accept`, then the gates, group by group; `stop` after a group with a red gate."""
         if not case.rules.gates:
             return Judgement(answer=Answer.NO_GATE)
-        return await self._judge(case, _all_gates(case.rules, accept), stop=stop)
+        return await self._judge(case, all_gates(case.rules, accept), stop=stop)
+
+    async def judge_some(self, case: Case, gates: Sequence[Gate]) -> Judgement:
+        """Run only these gates, group by group; stop after a group with a red gate."""
+        return await self._judge(case, gates, stop=True)
 
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
         """Run `accept` commands on a tree where all of them should fail; RED if all do."""
@@ -93,7 +97,7 @@ class Gates:
         The accept commands run on two trees: they must fail on the one below.
         """
         total = self.proof_seconds(accept)
-        for gate in _all_gates(rules, accept):
+        for gate in all_gates(rules, accept):
             total += self.verdicts.limit(gate) * (1 + self.verdicts.reruns(gate))
         return total
 
@@ -113,7 +117,7 @@ class Gates:
         if record is None:
             return Fit.STALE
         case = replace(case, reruns=not proving)
-        gates = accepting(accept) if proving else _all_gates(case.rules, accept)
+        gates = accepting(accept) if proving else all_gates(case.rules, accept)
         if record.about in self._adoption(case, gates).abouts:
             return Fit.SAME
         trees = [case.tree]
@@ -133,7 +137,7 @@ class Gates:
         record = self._underway.at(case.place.folder)
         if record is None:
             return False
-        return record.about == self._adoption(case, _all_gates(case.rules, accept)).about
+        return record.about == self._adoption(case, all_gates(case.rules, accept)).about
 
     def _adoption(self, case: Case, gates: Sequence[Gate]) -> Adoption:
         return Adoption(self._environments, self._batches, case, gates)
@@ -230,7 +234,8 @@ class Gates:
         return _broken_off(trials)
 
 
-def _all_gates(rules: Rules, accept: Sequence[str]) -> tuple[Gate, ...]:
+def all_gates(rules: Rules, accept: Sequence[str]) -> tuple[Gate, ...]:
+    """Return the accept commands as gates, then the gates of the rules."""
     return (*accepting(accept), *rules.gates)
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from factory.inference.rules import Rules
-from factory.judging.case import Case
-from factory.judging.gates import Answer, Gates, Judgement
+from factory.judging.case import ACCEPT, Case
+from factory.judging.gates import Answer, Gates, Judgement, all_gates
 from factory.judging.ruled import Proof, Ruled, not_set_up, setup_card
 from factory.judging.rulings import Rulings
 from factory.judging.setups import SetupFailed, Suspect, setup_seconds
@@ -147,6 +147,37 @@ class Judge:
         passing = _first_passing(judgement.verdicts)
         return Proof(commit=tip, passing=passing, endless=judgement.endless)
 
+    @property
+    def idle_benches(self) -> int:
+        """The number of benches that nobody uses now."""
+        return self._benches.idle
+
+    async def passes(
+        self,
+        commit: str,
+        *,
+        parent: str,
+        unit: Unit,
+        gates: Collection[str],
+        yielding: Yielding,
+    ) -> bool | None:
+        """Whether a change on an older commit of trunk passes these gates, by the rules there.
+
+        `gates`: the gates and accept commands, as verdicts name them. None: no verdict.
+        """
+        ruling = await self.rulings.of(parent)
+        if ruling.obstacle:
+            return None
+        commands = [name.removeprefix(ACCEPT) for name in gates if name.startswith(ACCEPT)]
+        asked = [gate for gate in all_gates(ruling.rules, commands) if gate.name in gates]
+        if not asked:
+            return True
+        on, _ = await self._cases(commit, parent, ruling.rules, unit, ())
+        async with self._benches.take(yielding=yielding) as bench:
+            case = replace(on(bench=bench), stacked=False, on=parent)
+            judgement = await _asked(partial(self._gates.judge_some, case, asked))
+        return None if judgement.failed else judgement.answer is Answer.GREEN
+
     async def end_unwanted(self, trees: Collection[str]) -> None:
         """End an earlier daemon's work, unless it is about one of these trees or trunk's."""
         for bench in self._benches.begun():
@@ -232,7 +263,7 @@ def _ruled(judgement: Judgement) -> Ruled:
     if judgement.failed is not None:
         return not_set_up(judgement.failed)
     red = judgement.red
-    not_proven = any(verdict.gate.startswith("accept: ") for verdict in red)
+    not_proven = any(verdict.gate.startswith(ACCEPT) for verdict in red)
     seen = frozenset(verdict.gate for verdict in judgement.verdicts)
     return Ruled(ok=not red, red=red, not_proven=not_proven, seen=seen)
 

@@ -117,6 +117,8 @@ class Verdicts:
         detail: dict[str, Any] = {"gate": verdict.gate, "ok": verdict.ok, "cached": cached}
         if not case.reruns:
             detail["before"] = True  # the gate ran on a tree without the change, where it must fail
+        if case.on:
+            detail["on"] = case.on
         if case.stacked:
             detail["stacked"] = True
         self._store.write(Event.VERDICT_GIVEN, verdict, now=at, unit=case.unit, **detail)

@@ -111,11 +111,22 @@ def need_cancelled(unit: Unit, needs: Sequence[str]) -> Ask:
 
 
 def attempts_exhausted(
-    unit: Unit, *, last: str, evidence: str, limit: int, is_part: bool = False
+    unit: Unit,
+    *,
+    last: str,
+    evidence: str,
+    limit: int,
+    is_part: bool = False,
+    clashes: bool = False,
 ) -> Ask:
-    """Return the card for a unit without attempts left; a part (`is_part`) cannot be split."""
+    """Return the card for a unit without attempts left; a part (`is_part`) cannot be split.
+
+    `clashes`: `last` names a landed unit that it does not fit together with.
+    """
     tried = _attempts(unit)
     asks = f"{unit.id} failed after {tried}; the last one: {one_line(last)}. What now?"
+    if clashes:
+        asks = f"{unit.id} is {one_line(last)}. It failed after {tried}. What now?"
     more = (
         f"Try {limit} more",
         "new attempts; they get a hint if you answer with one",

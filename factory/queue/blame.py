@@ -15,6 +15,7 @@ from factory.judging.setups import Suspect
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
 from factory.queue.candidate import Candidate
+from factory.queue.pairs import Pairs
 from factory.queue.setbacks import Setbacks
 from factory.store.records import Verdict
 from factory.store.unit import EndReason, Unit
@@ -23,10 +24,18 @@ from factory.store.unit import EndReason, Unit
 class Blame:
     """Decides whether the unit, trunk or the machine is to blame."""
 
-    def __init__(self, *, trunk_judge: TrunkJudge, outcomes: Outcomes, setbacks: Setbacks) -> None:
+    def __init__(
+        self,
+        *,
+        trunk_judge: TrunkJudge,
+        outcomes: Outcomes,
+        setbacks: Setbacks,
+        pairs: Pairs,
+    ) -> None:
         self._trunk_judge = trunk_judge
         self._outcomes = outcomes
         self._setbacks = setbacks
+        self._pairs = pairs
 
     def settle(
         self,
@@ -46,7 +55,7 @@ class Blame:
             return True
         if ruled.red and not ruled.not_proven:
             return self._red(unit, ruled, tip, group, at)
-        self._blame(unit, EndReason.NOT_PROVEN, ruled, at)
+        self._blame(unit, EndReason.NOT_PROVEN, ruled, tip, at)
         return True
 
     def _red(self, unit: Unit, ruled: Ruled, tip: str, group: TaskGroup, at: datetime) -> bool:
@@ -66,7 +75,7 @@ class Blame:
         own = tuple(each for each in others if trunk.ok or each.gate in trunk.seen)
         if not own:
             return self._look_further(unit, others, group, at)
-        self._blame(unit, EndReason.GATE_RED, replace(ruled, red=own), at)
+        self._blame(unit, EndReason.GATE_RED, replace(ruled, red=own), tip, at)
         return True
 
     def _look_further(
@@ -80,8 +89,8 @@ class Blame:
         self._trunk_judge.start_further([verdict.gate for verdict in red], group)
         return False
 
-    def _blame(self, unit: Unit, reason: EndReason, ruled: Ruled, at: datetime) -> None:
-        self._outcomes.send_back(unit, Refusal(reason, ruled.sentence, red=ruled.red), at)
+    def _blame(self, unit: Unit, reason: EndReason, ruled: Ruled, tip: str, at: datetime) -> None:
+        self._pairs.refuse(unit, Refusal(reason, ruled.sentence, red=ruled.red), tip, at)
 
     def _setup_failed(self, unit: Unit, ruled: Ruled, tip: str, at: datetime) -> None:
         """Blame the unit if its change broke the setup; otherwise try again, or wait."""

@@ -19,13 +19,16 @@ from factory.inference.rules import Rules
 from factory.judging.guards import AGENTS, GATES
 from factory.judging.retries import sentence_of, trace_of
 from factory.people import cards as words
+from factory.people.clashes import clashes_of, conflicting
 from factory.queue.candidate import Candidate
 from factory.queue.change import facts_of
 from factory.queue.judgings import Judgings
 from factory.queue.setbacks import Setbacks
+from factory.queue.suspects import KEPT
 from factory.queue.turns import Turns
 from factory.repo.branch import AGENT_EMAIL
 from factory.repo.git import Person
+from factory.repo.meanwhile import OnTrunk
 from factory.repo.message import AGENT, ATTEMPT, RUN, UNIT, compose
 from factory.repo.trunk import Conflict, Nothing, Rehearsed, Trunk
 from factory.store.accepted import NoMarkdown, NoSpec, body_of, spec_of
@@ -54,7 +57,7 @@ class Candidates:
         self.aside: dict[str, str] = {}  # units outside of the chain, each with the reason
         self._store = store
         self._state = state
-        self._trunk = trunk
+        self.trunk = trunk
         self._judgings = judgings
         self._outcomes = outcomes
         self._setbacks = setbacks
@@ -86,7 +89,7 @@ class Candidates:
         for rehearsed in self._rehearsals.values():
             if isinstance(rehearsed, Rehearsed):
                 made.add(rehearsed.commit)
-        missing = await self._trunk.own.missing(made)
+        missing = await self.trunk.own.missing(made)
         for key, rehearsed in list(self._rehearsals.items()):
             if isinstance(rehearsed, Rehearsed) and rehearsed.commit in missing:
                 del self._rehearsals[key]
@@ -144,7 +147,7 @@ class Candidates:
             if links and self._may_change_rules(links[-1].unit):
                 break  # changed rules must land before they can judge or guard another unit
             parent = links[-1].commit if links else tip
-            rehearsed = await self._tried(unit, self._rehearse(unit, parent), at)
+            rehearsed = await self._tried(unit, self.rehearse(unit, parent), at)
             if isinstance(rehearsed, Rehearsed):
                 # Check the merged change too, because the merge may move it to paths that trunk
                 # renamed.
@@ -152,7 +155,7 @@ class Candidates:
                 if await self._tried(unit, step, at):
                     links.append(self._candidate(unit, parent, rehearsed))
             elif rehearsed is not None and not links:
-                await self._refuse(unit, rehearsed, at)
+                await self._refuse(unit, rehearsed, tip, at)
         return links
 
     def _candidate(self, unit: Unit, parent: str, rehearsed: Rehearsed) -> Candidate:
@@ -166,7 +169,7 @@ class Candidates:
 
     async def _compare(self, unit: Unit) -> None:
         with suppress(GitError):  # the next caller gets the same error and handles it
-            await self._trunk.own.changed(unit.base, unit.submission)
+            await self.trunk.own.changed(unit.base, unit.submission)
 
     async def _tried(self, unit: Unit, step: Awaitable[T], at: datetime) -> T | None:
         """Return the result of a step for one unit; None if the step failed and will run again."""
@@ -195,7 +198,7 @@ class Candidates:
         key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
         if key in self._checked:
             return True
-        change = await facts_of(self._trunk.own, before, after, ruling.conventions.folder)
+        change = await facts_of(self.trunk.own, before, after, ruling.conventions.folder)
         passed = CardKind.GUARD in unit.approved
         allow = (*spec.allow, GATES, AGENTS) if passed else spec.allow
         refused = await change.refused(
@@ -225,11 +228,12 @@ class Candidates:
     def _may_change_rules(self, unit: Unit) -> bool:
         return CardKind.GUARD in unit.approved or GATES in self.spec(unit).allow
 
-    async def _rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
+    async def rehearse(self, unit: Unit, parent: str) -> Rehearsed | Conflict | Nothing:
+        """Merge the unit's change onto a commit of trunk or of the chain."""
         key = (parent, unit.submission)
         if key not in self._rehearsals:
             attempt = self.attempt(unit)
-            self._rehearsals[key] = await self._trunk.rehearse(
+            self._rehearsals[key] = await self.trunk.rehearse(
                 base=parent,
                 submission=unit.submission,
                 submission_base=unit.base,
@@ -250,11 +254,16 @@ class Candidates:
         }
         return compose(attempt.summary, title=unit.title, trailers=trailers, task=asked)
 
-    async def _refuse(self, unit: Unit, why: Conflict | Nothing, at: datetime) -> None:
+    async def _refuse(self, unit: Unit, why: Conflict | Nothing, tip: str, at: datetime) -> None:
         if isinstance(why, Nothing):
             detail = "trunk already has this change: merged onto the newest trunk, it is empty"
             self._outcomes.send_back(unit, Refusal(EndReason.EMPTY, detail), at)
             return
-        detail = f"conflicts with trunk in {', '.join(why.paths[:5])}"
+        changers = list[OnTrunk]()
+        with suppress(GitError):  # the names only help
+            changers = await self.trunk.changers(unit.base, tip, unit.submission, why.paths)
+        clashes = clashes_of(self._store, changers[:KEPT])
+        detail = f"conflicts with {conflicting(clashes)} in {', '.join(why.paths[:5])}"
         contest = await self._turns.contest(unit, why.paths)
-        self._outcomes.send_back(unit, Refusal(EndReason.CONFLICT, detail, contest=contest), at)
+        refusal = Refusal(EndReason.CONFLICT, detail, contest=contest, clashes=clashes)
+        self._outcomes.send_back(unit, refusal, at)

@@ -3,7 +3,7 @@
 Invariant: a commit that can no longer land is neither judged nor remembered.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 import anyio
@@ -35,6 +35,13 @@ class Judgings:
     def free_benches(self) -> int:
         """Return the number of free benches; below 0 after a person lowered `gates.benches`."""
         return self._state.settings.gates.benches - len(self.running)
+
+    def idle(self, candidates: Iterable[Candidate]) -> int:
+        """Return the number of benches that no candidate and no judging of trunk needs."""
+        for each in candidates:
+            if self.standing(each.unit, each.commit) is Standing.UNKNOWN:
+                return 0
+        return self.free_benches - int(self._trunk_judge.is_judging)
 
     def ruled(self, commit: str) -> Ruled | None:
         """Return the verdict on the commit; None if there is none.

@@ -26,6 +26,7 @@ from factory.queue.in_the_way import Look
 from factory.queue.judgings import Judgings
 from factory.queue.lander import Lander
 from factory.queue.landings import Landings
+from factory.queue.pairs import Pairs
 from factory.queue.setbacks import Setbacks
 from factory.queue.trunk_watch import TrunkWatch
 from factory.store.fact_values import value_of
@@ -39,6 +40,9 @@ LOOK_SECONDS = 1.0  # seconds between checks of files that block a landing
 
 class MergeQueue:
     """The queue of one line; nothing else in the daemon moves trunk."""
+
+    # A call that must succeed before the queue reads trunk for the first time.
+    before_trunk: Callable[[datetime], Awaitable[None]] | None = None
 
     def __init__(
         self,
@@ -68,7 +72,19 @@ class MergeQueue:
             setbacks=self._setbacks,
         )
         self._aside = self._candidates.aside
-        self._blame = Blame(trunk_judge=trunk_judge, outcomes=outcomes, setbacks=self._setbacks)
+        self.pairs = Pairs(
+            store=store,
+            state=state,
+            candidates=self._candidates,
+            judge=trunk_judge.judge,
+            outcomes=outcomes,
+        )
+        self._blame = Blame(
+            trunk_judge=trunk_judge,
+            outcomes=outcomes,
+            setbacks=self._setbacks,
+            pairs=self.pairs,
+        )
         self.lander = Lander(
             state=state,
             landings=landings,
@@ -77,8 +93,6 @@ class MergeQueue:
             trunk_judge=trunk_judge,
             outcomes=outcomes,
         )
-        # A call that must succeed before the queue reads trunk for the first time.
-        self.before_trunk: Callable[[datetime], Awaitable[None]] | None = None
 
     async def run(self, group: TaskGroup) -> None:
         """Tick whenever something changed, and at the latest every 30 seconds."""
@@ -122,6 +136,8 @@ class MergeQueue:
         """Remove warnings about failed landings and judgings that will not be tried again."""
         if not self.lander.units:
             self._state.mended("landing")
+        if not self.pairs.held:
+            self._state.mended("pair")
         if not self.judgings.running and not self._setbacks.retries.waits():
             self._state.mended("judge")
         if not self._trunk_judge.is_judging and not self._trunk_judge.breaks.retries.waits():
@@ -162,7 +178,10 @@ class MergeQueue:
         for each in linked:
             if each.unit.id in moves.judge:
                 self._start(each, group)
-        return not landing and await self._move_on(linked, apart, moves, group, at)
+        again = not landing and await self._move_on(linked, apart, moves, group, at)
+        if not again:
+            self.pairs.go_on(self.judgings.idle((*linked, *apart)), group, at)
+        return again
 
     async def _note_broken(self, at: datetime) -> None:
         """Set aside the units whose judging failed with an error."""
@@ -244,6 +263,8 @@ class MergeQueue:
         self.lander.failed.keep(names)
         self._setbacks.retries.keep(names)
         self.lander.in_the_way.keep(names)
+        held = self.pairs.held
+        queued = [unit for unit in queued if unit.id not in held]
         queued.sort(key=contested.turn)
         await self._candidates.compare(queued)  # the next step reads the comparisons from the cache
         there = [unit for unit in queued if unit.id in self._aside or self._is_due(unit.id)]

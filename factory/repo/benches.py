@@ -96,6 +96,11 @@ class Benches(Checkouts):
         self._size = size
         self.look_again()
 
+    @property
+    def idle(self) -> int:
+        """The number of benches that nobody uses now."""
+        return max(0, self._size - len(self._users))
+
     def look_again(self) -> None:
         """Wake every task that waits for a bench, so that it checks again for a free one."""
         self._changed.set()

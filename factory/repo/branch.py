@@ -4,11 +4,13 @@ Invariant: reading changes nothing.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from factory.repo import meanwhile
 from factory.repo.examine import Repository
 from factory.repo.git import Git
+from factory.repo.meanwhile import OnTrunk
 from factory.repo.message import Landing, read
 
 FSYNC = ("core.fsync=all,-index",)  # the index is not synced, because git can rebuild it
@@ -104,6 +106,16 @@ class Branch:
         while at != base and at in self.own.known.bases:
             at = self.own.known.bases[at]
         return at == base or await self.own.contains(to, base)
+
+    async def between(self, base: str, tip: str) -> list[OnTrunk]:
+        """Return the commits of trunk after `base` up to `tip`, oldest first (see meanwhile.py)."""
+        return await meanwhile.between(self.own, base, tip)
+
+    async def changers(
+        self, base: str, tip: str, submission: str, paths: Sequence[str]
+    ) -> list[OnTrunk]:
+        """Return the commits after `base` that changed the same lines (see meanwhile.py)."""
+        return await meanwhile.changers(self.own, base, tip, submission, paths)
 
     async def _points(self) -> list[str]:
         """Return every commit in trunk's reflog that trunk pointed to, without undone landings."""

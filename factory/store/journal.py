@@ -33,6 +33,7 @@ class Event(StrEnum):
     ATTEMPT_ADOPTED = "attempt.adopted"
     ATTEMPT_NOTED = "attempt.noted"
     ATTEMPT_ENDED = "attempt.ended"
+    ATTEMPT_EXPLAINED = "attempt.explained"
     ATTEMPTS_ARCHIVED = "attempts.archived"
     WORKSPACE_ABANDONED = "workspace.abandoned"
     KEPT_PRUNED = "kept.pruned"

@@ -97,4 +97,5 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {
         'ALTER TABLE "unit" ADD COLUMN "contested" DEFAULT \'[]\'',
         'ALTER TABLE "unit" ADD COLUMN "behind" DEFAULT \'[]\'',
     ),
+    5: ('ALTER TABLE "attempt" ADD COLUMN "clashes" DEFAULT \'[]\'',),
 }

@@ -14,7 +14,7 @@ from factory.ground.disk import complaint
 from factory.ground.errors import DamagedStore, StoreError
 from factory.store.states import FINAL
 
-SCHEMA = 5  # the store's format, which PRAGMA user_version holds
+SCHEMA = 6  # the store's format, which PRAGMA user_version holds
 ATTEMPT_DAY = 'CREATE INDEX "attempt_day" ON "attempt" ("day")'
 BUSY_S = 5.0
 PAGE = 500  # journal entries in one read; a longer read would block the write-ahead log

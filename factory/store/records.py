@@ -29,6 +29,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clash:
+    """A commit on trunk that a change does not fit together with."""
+
+    unit: str  # the unit that it landed; "" if it landed none
+    commit: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """A numbered attempt at a unit."""
 
@@ -65,6 +74,9 @@ class Attempt:
     reserved_tokens: int = 0
     reserved_minutes: float = 0.0  # minutes held back; after the end: the minutes worked
     day: str = ""  # the day of its end in UTC; the cost counts in that day's budget
+    # What landed meanwhile and does not fit its change: after a conflict, each of these commits;
+    # after a red gate, one of these commits, the likeliest first.
+    clashes: tuple[Clash, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,19 @@ class Tokens(Row):
     """The output of the model. Unit: tokens."""
 
 
+class Clash(Row):
+    """A commit on trunk that an attempt's change does not fit together with."""
+
+    unit: str
+    """The unit that landed with the commit; empty if no unit did."""
+
+    commit: str
+    """The commit on trunk."""
+
+    title: str
+    """The unit's title, or the first line of the commit's message."""
+
+
 class Attempt(Row):
     """A numbered attempt at a unit."""
 
@@ -127,6 +140,10 @@ class Attempt(Row):
 
     day: str
     """The day of the attempt's end in UTC, as YYYY-MM-DD. The cost counts in that day's budget."""
+
+    clashes: Sequence[Clash]
+    """The commits that landed meanwhile and do not fit the attempt's change. After `conflict`, all
+    of them changed the same lines; otherwise one of them makes the change red, likeliest first."""
 
     run_dir: str
     """The folder with the attempt's prompt and output. factoryd may have deleted it."""
@@ -366,6 +383,9 @@ class Entry(Row):
 
     before: bool = False
     """Whether an `accept` command ran on a tree without the change, where it must fail."""
+
+    on: str = ""
+    """The older trunk commit that the change was judged on, to find out what it does not fit."""
 
     stacked: bool = False
     """Whether the judged tree also contained earlier units that had not landed yet."""

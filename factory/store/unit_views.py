@@ -89,7 +89,8 @@ def _attempts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Attempt]:
         if row["workspace"]:
             row["workspace"] = f"{work}/{row['workspace']}"
         run_dir = f"{home}/attempts/{unit}/{row['number']}"
-        found.append(unit_rows.Attempt(**row, run_dir=run_dir, tokens=tokens))
+        clashes = [unit_rows.Clash(**clash) for clash in row.pop("clashes")]
+        found.append(unit_rows.Attempt(**row, clashes=clashes, run_dir=run_dir, tokens=tokens))
     return found
 
 

@@ -87,6 +87,7 @@ _HOLD_JSON = (
     "options",
     "left_out",
     "rewrote",
+    "clashes",
 )
 _HOLD_TRUTH = ("resume", "fresh", "resumed", "estimated", "ok", "settled", "flaky")
 

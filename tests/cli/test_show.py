@@ -1,13 +1,14 @@
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from factory.cli.main import factory
 from factory.store.journal import Event
-from factory.store.records import Verdict
+from factory.store.records import Clash, Verdict
 from factory.store.unit import EndReason, UnitState
 from tests.cli_line import NOW, Line
 
@@ -302,3 +303,23 @@ def test_what_the_last_attempt_was_told_is_shown_harmlessly_while_it_is_there(
     told = capsys.readouterr()
     assert (codes, told.out) == ((0, 1), "Do it.\n")
     assert "of fix-login there is no prompt" in told.err
+
+
+def test_show_and_why_say_which_landed_unit_a_red_one_does_not_fit(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "green alone; red together with `docs` (landed 0736708): gate test is red"
+    line.unit("sem2", UnitState.HELD, attempt=1, why="waits for your answer to E8")
+    clash = Clash(unit="docs", commit="0736708" + "0" * 33, title="Docs")
+    line.attempt("sem2", 1, end=NOW, reason=EndReason.GATE_RED, detail=said, clashes=(clash,))
+
+    factory(["why", "sem2"])
+    why = capsys.readouterr().out
+    factory(["show", "sem2"])
+    shown = capsys.readouterr().out
+    factory(["show", "sem2", "--json"])
+    told = json.loads(capsys.readouterr().out)
+
+    assert f"attempt 1: {said}" in " ".join(why.split())
+    assert f"attempt 1: {said}" in " ".join(shown.split())
+    assert told["attempts"][0]["clashes"] == [asdict(clash)]

@@ -23,6 +23,7 @@ from factory.judging.gates import Answer, Judgement
 from factory.judging.setups import SetupFailed
 from factory.repo.git import Person
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
+from factory.repo.meanwhile import OnTrunk
 from factory.repo.message import Landing, read
 from factory.repo.trunk import Conflict, Nothing, Rehearsed
 from factory.store.records import Verdict
@@ -295,6 +296,25 @@ class Branch:
                 )
         return list(found.values())
 
+    async def between(self, base: str, tip: str) -> list[OnTrunk]:
+        await self._hand.step(0.01)
+        found = list[OnTrunk]()
+        for each in self._world.history(tip):
+            if each.id == base:
+                return found[::-1]
+            found.append(OnTrunk(each.id, each.unit, each.unit))
+        return []
+
+    async def changers(
+        self, base: str, tip: str, submission: str, paths: Sequence[str]
+    ) -> list[OnTrunk]:
+        found = []
+        for each in await self.between(base, tip):
+            parent = self._world.commits[each.commit].parent
+            if set(self._differ(parent, each.commit)) & set(paths):
+                found.append(each)
+        return found
+
     async def rehearse(
         self, *, base: str, submission: str, submission_base: str, text: str, author: Person
     ) -> Rehearsed | Conflict | Nothing:
@@ -391,6 +411,10 @@ class Benches:
     def __init__(self, size: int) -> None:
         self._room = anyio.Semaphore(size)
 
+    @property
+    def idle(self) -> int:
+        return self._room.value
+
     def begun(self) -> list[Any]:
         return []
 
@@ -447,6 +471,15 @@ class Gates:
                 ),
             ]
         )
+
+    async def judge_some(self, case: Case, gates: Sequence[Gate]) -> Judgement:
+        own = [gate for gate in gates if not gate.name.startswith("accept: ")]
+        red = self._world.red(case.commit, own)
+        proof = await self.prove(case, [gate.said for gate in gates if gate not in own])
+        if proof.failed or proof.answer is Answer.UNSETTLED:
+            return proof
+        verdicts = [_verdict(gate.name, case.tree, ok=gate.name not in red) for gate in own]
+        return await self._said([*proof.verdicts, *verdicts])
 
     async def prove(self, case: Case, accept: Sequence[str]) -> Judgement:
         files = self._world.commits[case.commit].files

@@ -329,6 +329,7 @@ def test_a_store_of_the_first_format_gets_the_accounts_of_its_attempts(tmp_path:
             "nonce",
             "heard",
             "left_out",
+            "clashes",
         )
         for column in younger:
             con.execute(f'ALTER TABLE "attempt" DROP COLUMN "{column}"')

@@ -1,0 +1,48 @@
+"""Commits on trunk that a change does not fit together with, and the sentences about them."""
+
+from collections.abc import Sequence
+
+from factory.repo.meanwhile import OnTrunk
+from factory.store.ports import Store
+from factory.store.records import Clash
+from factory.store.unit import Unit
+
+NAMED = 3  # most commits that a sentence names
+
+
+def clashes_of(store: Store, commits: Sequence[OnTrunk]) -> tuple[Clash, ...]:
+    """Return the commits with the titles of their units."""
+    found = []
+    for each in commits:
+        unit = store.get(Unit, each.unit) if each.unit else None
+        title = unit.title if unit and unit.commit == each.commit else each.subject
+        found.append(Clash(unit=each.unit, commit=each.commit, title=title))
+    return tuple(found)
+
+
+def red_together(suspects: Sequence[Clash], count: int) -> str:
+    """Return that a change is red with one of `count` suspects, of which some are given."""
+    named = [named_one(suspect) for suspect in suspects[:NAMED]]
+    if count == 1:
+        return f"green alone; red together with {named[0]}"
+    more = count - len(named)
+    if more:
+        named.append(f"{more} more")
+    return f"green alone; red together with one of {', '.join(named)}"
+
+
+def conflicting(changers: Sequence[Clash]) -> str:
+    """Return whom a change conflicts with; `trunk` if no commit is known."""
+    named = [named_one(changer) for changer in changers[:NAMED]]
+    more = len(changers) - len(named)
+    if more:
+        named.append(f"{more} more")
+    return " and ".join(named) or "trunk"
+
+
+def named_one(clash: Clash) -> str:
+    """Return the name of the unit, or else of the commit, and where it is on trunk."""
+    short = clash.commit[:7]
+    if clash.unit:
+        return f"`{clash.unit}` (landed {short})"
+    return f"commit {short} ({clash.title[:60]})"
