@@ -14,7 +14,7 @@ TESTERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test faults matrix hostile check demo picture settings commands schemas chaos bench bench-long agents lock simulation
+.PHONY: help test faults matrix hostile growth check demo picture settings commands schemas chaos bench bench-long agents lock simulation
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make settings    write the table in docs/configuration.md from factory/ground/settings_file.py"
 	@echo "make matrix      run each real agent CLI under a real daemon, with and without failures (a quarter of an hour)"
 	@echo "make hostile     measure the memory and the longest turn of a daemon with hostile agents (a minute); DEEDS='yes-as-text …' for some"
+	@echo "make growth      measure what a unit costs with 100 to 100,000 finished units, and draw docs/growth.svg (half an hour); SIZES=100,5000"
 	@echo "make faults      kill the daemon at every fault point, on each side, at its first and second passage"
 	@echo "make chaos       kill a daemon again and again: UNITS=200 KILLS=1000 DISASTERS=500 SEED=… (an hour; less with fewer)"
 	@echo "make simulation  run thousands of histories in virtual time: HISTORIES=5000 SEED=first; SEED=n HISTORIES=1 for one"
@@ -50,6 +51,9 @@ matrix: agents
 
 hostile: .venv/ready
 	@$(BIN)/python -m tests.load.hostile $(DEEDS)
+
+growth: .venv/ready
+	@$(BIN)/python -m tests.load.growth --draw $(if $(SIZES),--sizes $(SIZES))
 
 demo: .venv/ready
 	@$(BIN)/factoryd demo $(if $(KEEP),--keep)
