@@ -13,6 +13,7 @@ from typing import TypeVar
 from factory.cli import named, place, say
 from factory.ground.errors import NotYet, RefusedByState, UsageError, did_you_mean
 from factory.store import asking, rows, unit_rows, views
+from factory.store.opening import OPEN
 from factory.store.states import FINAL, UnitState
 
 Args = dict[str, str | bool]  # most bytes of a request
@@ -127,7 +128,7 @@ def _open_card(con: sqlite3.Connection, name: str) -> rows.Card:
     """Return the card if it takes an answer; otherwise raise RefusedByState."""
     card = views.card(con, name)
     if card is None:
-        known = [each.id for each in views.cards(con, open_only=True)]
+        known = [each.id for each in views.cards(con, OPEN["card"])]
         raise RefusedByState(
             f"there is no card {name}{did_you_mean(name, known)}\n  the open ones: factory status"
         )

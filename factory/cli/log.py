@@ -75,7 +75,9 @@ def follow(
     seen = 0
     output = Output("")
     while True:
-        is_over = not on or (bool(unit) and named.the_unit(con, unit).state in FINAL)
+        # Only what can change is read again, because this runs five times a second.
+        state, number = unit_views.progress(con, unit) if unit else (None, 0)
+        is_over = not on or state in FINAL
         for entry in unit_views.log(con, after=seen, unit=unit):
             seen = entry.seq
             if as_json:
@@ -83,19 +85,13 @@ def follow(
             else:
                 yield from told(entry, of_one=bool(unit))
         if unit and not as_json:
-            output = _newest_output(con, top, unit, output)
+            folder = place.run_dir(top, unit, number) if number else ""
+            output = output if folder == output.folder else Output(folder)
             for text in output.read():
                 yield say.paint("  │ ", "dim") + text
         if is_over:
             return
         time.sleep(POLL_S)
-
-
-def _newest_output(con: sqlite3.Connection, top: str, unit: str, output: "Output") -> "Output":
-    """Return the output of the unit's newest attempt; the same object while that is the newest."""
-    attempts = named.the_unit(con, unit).attempts
-    folder = place.run_dir(top, unit, attempts[-1].number) if attempts else ""
-    return output if folder == output.folder else Output(folder)
 
 
 def told(entry: unit_rows.Entry, *, of_one: bool) -> Iterator[str]:

@@ -41,6 +41,15 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
         )
 
 
+def progress(con: sqlite3.Connection, name: str) -> tuple[UnitState, int]:
+    """Return the state of a unit and the number of its newest attempt, 0 if it has none."""
+    newest = '(SELECT coalesce(max("number"), 0) FROM "attempt" WHERE "unit" = "id")'
+    ((state, number),) = views.fetch(
+        con, f'SELECT "state", {newest} FROM "unit" WHERE "id" = ?', name
+    )
+    return UnitState(state), int(number)
+
+
 def has_unit(con: sqlite3.Connection, name: str) -> bool:
     """Return whether a unit with this id is on record."""
     return bool(views.fetch(con, 'SELECT 1 FROM "unit" WHERE "id" = ?', name))
@@ -97,7 +106,7 @@ def _attempts(con: sqlite3.Connection, unit: str) -> list[unit_rows.Attempt]:
 def _cards(con: sqlite3.Connection, unit: str) -> list[rows.Card]:
     """Return the cards that concern the unit, oldest first."""
     found = []
-    for card in views.cards(con):
+    for card in views.cards(con, '"unit" = ? OR instr("units", ?)', unit, f'"{unit}"'):
         if unit == card.unit or unit in card.units:
             found.append(card)
     return found

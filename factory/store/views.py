@@ -254,11 +254,10 @@ def used_in(con: sqlite3.Connection) -> str:
 # ── cards ──
 
 
-def cards(con: sqlite3.Connection, *, open_only: bool = False) -> list[rows.Card]:
-    """Return the cards, oldest first."""
-    condition = OPEN["card"] if open_only else "1"
-    found = dicts(con, f'SELECT * FROM "card" WHERE {condition} ORDER BY "since", "id"')
-    return [_card(row) for row in found]
+def cards(con: sqlite3.Connection, condition: str, *args: object) -> list[rows.Card]:
+    """Return the cards that meet the condition, oldest first."""
+    query = f'SELECT * FROM "card" WHERE {condition} ORDER BY "since", "id"'
+    return [_card(row) for row in dicts(con, query, *args)]
 
 
 def card(con: sqlite3.Connection, name: str) -> rows.Card | None:
@@ -424,7 +423,7 @@ def _card(row: "Json") -> rows.Card:
 def _escalations(con: sqlite3.Connection) -> list[rows.Escalation]:
     """Return the open cards, without the fields that only `show` prints."""
     found = []
-    for card in cards(con, open_only=True):
+    for card in cards(con, OPEN["card"]):
         choices = []
         for option in card.options:
             choices.append(rows.Choice(key=option.key, label=option.label, effect=option.effect))

@@ -163,6 +163,31 @@ def test_following_changes_over_to_the_next_attempt(line: Line) -> None:
     assert more[1] == "  │ third"
 
 
+def test_following_reads_only_new_events_and_the_state_of_the_unit(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.unit("fix-login", UnitState.QUEUED, attempt=2)
+    asked = list[str]()
+    polls = []
+
+    def poll(seconds: float) -> None:
+        polls.append(asked.copy())
+        asked.clear()
+        if len(polls) == 3:
+            raise InterruptedError
+
+    monkeypatch.setattr("time.sleep", poll)
+    with place.store(str(line.root)) as con:
+        con.set_trace_callback(asked.append)
+        told = log.follow(con, str(line.root), "fix-login", as_json=False, on=True)
+        with pytest.raises(InterruptedError):
+            list(told)
+
+    assert len(polls[2]) == 2
+    assert 'FROM "unit" WHERE "id"' in polls[2][0]
+    assert 'FROM "journal" WHERE "seq" >' in polls[2][1]
+
+
 def test_no_line_is_lost_or_told_twice_when_the_output_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "output.log"
     path.write_bytes(b"one\nha")

@@ -17,6 +17,7 @@ from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp, stamp
 from factory.store import asking, starts, unit_views, views
 from factory.store.journal import Event
+from factory.store.opening import OPEN
 from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Verdict
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
@@ -615,8 +616,8 @@ def test_cards_come_oldest_first_with_their_options(
     closed = replace(CARD, id="E9", since=NOW - timedelta(days=1), state="closed", units=("a",))
     store.write(Event.CARD_RAISED, replace(CARD, options=(option,)), closed, now=NOW)
 
-    assert [(card.id, card.units) for card in views.cards(con)] == [("E9", ["a"]), ("E1", [])]
-    assert [card.id for card in views.cards(con, open_only=True)] == ["E1"]
+    assert [(card.id, card.units) for card in views.cards(con, "1")] == [("E9", ["a"]), ("E1", [])]
+    assert [card.id for card in views.cards(con, OPEN["card"])] == ["E1"]
     card = views.card(con, "E1")
     assert card
     assert plain(card.options) == [
