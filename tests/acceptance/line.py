@@ -247,6 +247,8 @@ class Line:
     def wrap_git(self, *, on: str, before: str = "", after: str = "") -> None:
         """Put a git on the daemon's PATH that does something, once, around the first call that holds `on`."""
         real, once = shutil.which("git"), self.folder / "once"
+        with contextlib.suppress(FileNotFoundError):  # an earlier wrap has acted
+            once.rmdir()
         script = f"""\
             #!/bin/sh
             git={real}

@@ -8,8 +8,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from factory.store.journal import Event
 from factory.store.records import Card, CardKind
 from factory.store.unit import Unit, UnitState
@@ -365,10 +363,16 @@ def test_what_an_agent_says_of_another_unit_is_not_read_as_a_landing(line: Line)
 # ── killed on the way ──
 
 
-@pytest.mark.parametrize("fault", ["copy.aside", "copy.forget", "store.store.copied"])
-@pytest.mark.parametrize("side", ["before", "after"])
+def dies_on_both_sides(line: Line, *faults: str) -> None:
+    """One daemon after the other dies before and after these effects; the test starts the last one."""
+    for fault in faults:
+        for side in ("before", "after"):
+            armed = line.launch(FACTORY_FAULT=f"{fault}:{side}")
+            assert armed.wait(20) == -signal.SIGKILL, f"never came to {fault}:{side}"
+
+
 def test_killed_while_it_leaves_all_to_the_original_the_next_start_does_the_rest(
-    line: Line, fault: str, side: str
+    line: Line,
 ) -> None:
     line.factory("pause")
     line.drop("waits", FINE)
@@ -377,7 +381,7 @@ def test_killed_while_it_leaves_all_to_the_original_the_next_start_does_the_rest
     line.drop("mine", FINE)
     copy = copy_of(line)
     try:
-        copy.launch(FACTORY_FAULT=f"{fault}:{side}").wait(20)
+        dies_on_both_sides(copy, "copy.aside", "copy.forget", "store.store.copied")
         copy.start()
 
         assert copy.unit("waits", UnitState.CANCELLED).why == f"left to the original in {line.root}"
@@ -389,10 +393,7 @@ def test_killed_while_it_leaves_all_to_the_original_the_next_start_does_the_rest
         copy.close()
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_killed_while_it_takes_its_work_folder_along_the_next_start_goes_on(
-    line: Line, side: str
-) -> None:
+def test_killed_while_it_takes_its_work_folder_along_the_next_start_goes_on(line: Line) -> None:
     line.drop("one", FINE)
     line.unit("one")
     line.stop()
@@ -402,7 +403,7 @@ def test_killed_while_it_takes_its_work_folder_along_the_next_start_goes_on(
     line.root.rename(line.folder / "renamed")
     moved = Line(line.folder, name="renamed")
     try:
-        moved.launch(FACTORY_FAULT=f"move.work:{side}").wait(20)
+        dies_on_both_sides(moved, "move.work")
         moved.start()
 
         assert not line.places.work.exists()
@@ -413,23 +414,19 @@ def test_killed_while_it_takes_its_work_folder_along_the_next_start_goes_on(
         moved.close()
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_killed_while_it_takes_a_lost_task_file_again_it_is_one_unit(line: Line, side: str) -> None:
+def test_killed_while_it_takes_a_lost_task_file_again_it_is_one_unit(line: Line) -> None:
     line.stop()
     (line.places.intake / "taken").mkdir(parents=True, exist_ok=True)
     (line.places.intake / "taken/0badcafe-lost.md").write_text(task(FINE))
 
-    line.launch(FACTORY_FAULT=f"inbox.again:{side}").wait(20)
+    dies_on_both_sides(line, "inbox.again")
     line.start()
 
     line.unit("lost")
     assert line.on_trunk() == ["lost"]
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_killed_while_it_follows_a_rewritten_trunk_the_next_start_goes_on(
-    line: Line, side: str
-) -> None:
+def test_killed_while_it_follows_a_rewritten_trunk_the_next_start_goes_on(line: Line) -> None:
     line.drop("one", FINE)
     line.unit("one")
     line.stop()
@@ -442,7 +439,7 @@ def test_killed_while_it_follows_a_rewritten_trunk_the_next_start_goes_on(
         line.git("log", "-1", "--format=%B").replace("one", "One", 1),
     )
 
-    line.launch(FACTORY_FAULT=f"store.unit.followed:{side}").wait(20)
+    dies_on_both_sides(line, "store.unit.followed")
     line.start()
     line.until("it followed", lambda: line.unit("one").commit == line.git("rev-parse", "main"))
 

@@ -304,24 +304,29 @@ def test_a_killed_daemon_is_seen_as_stopped(line: Line) -> None:
 # ── killed on the way to trunk ──
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [("kill -9 $PPID", ""), ("kill -9 $PPID; exit 1", ""), ("", "kill -9 $PPID")],
-    ids=["while git merges", "before git merges", "after git merged"],
-)
-def test_killed_at_the_merge_a_unit_lands_exactly_once(cold: Line, before: str, after: str) -> None:
-    cold.wrap_git(before=before, after=after, on=" --ff-only ")
-    cold.start()
-    cold.drop("once", FINE)
+MERGING = {  # what is done before git merges, and after it
+    "while git merges": ("kill -9 $PPID", ""),
+    "before git merges": ("kill -9 $PPID; exit 1", ""),
+    "after git merged": ("", "kill -9 $PPID"),
+}
 
-    cold.gone()
-    cold.start()
 
-    landed = cold.unit("once")
-    assert cold.git("rev-parse", "main") == landed.commit
-    assert cold.git("status", "--porcelain") == ""
-    assert cold.attempts("once") == ["submitted"]
-    assert cold.store.open(Step) == []
+def test_killed_at_the_merge_a_unit_lands_exactly_once(cold: Line) -> None:
+    for number, (when, (before, after)) in enumerate(MERGING.items()):
+        name = f"once{number}"
+        cold.wrap_git(before=before, after=after, on=" --ff-only ")
+        cold.start()
+        cold.drop(name, FINE)
+
+        cold.gone()
+        cold.start()
+
+        landed = cold.unit(name)
+        assert cold.git("rev-parse", "main") == landed.commit, when
+        assert cold.git("status", "--porcelain") == "", when
+        assert cold.attempts(name) == ["submitted"], when
+        assert cold.store.open(Step) == [], when
+        cold.stop()
 
 
 def test_when_git_itself_is_killed_at_the_merge_the_unit_still_lands(cold: Line) -> None:
@@ -348,23 +353,25 @@ def test_stopped_while_git_merges_the_landing_is_on_record_when_the_daemon_is_go
     cold.unit("once")
 
 
-@pytest.mark.parametrize(
-    "call", [" write-tree ", " commit-tree ", " update-ref refs/factory", " merge-tree ", " fetch "]
-)
-def test_killed_at_any_git_call_the_work_lands_exactly_once(cold: Line, call: str) -> None:
-    cold.start()
-    cold.until("trunk is judged", lambda: cold.status()["trunk"]["state"] == "green")
-    cold.wrap_git(before="kill -9 $PPID", on=call)
-    cold.drop("once", FINE)
-    if call == " fetch ":
-        cold.commit({"theirs.txt": "moves trunk\n"})
+CALLS = (" write-tree ", " commit-tree ", " update-ref refs/factory", " merge-tree ", " fetch ")
 
-    cold.gone()
-    cold.start()
 
-    cold.unit("once")
-    assert cold.git("status", "--porcelain") == ""
-    assert set(cold.attempts("once")) <= {"submitted", "lost"}
+def test_killed_at_any_git_call_the_work_lands_exactly_once(cold: Line) -> None:
+    cold.start()
+    for number, call in enumerate(CALLS):
+        name = f"once{number}"
+        cold.until("trunk is judged", lambda: cold.status()["trunk"]["state"] == "green")
+        cold.wrap_git(before="kill -9 $PPID", on=call)
+        cold.drop(name, FINE)
+        if call == " fetch ":
+            cold.commit({"theirs.txt": "moves trunk\n"})
+
+        cold.gone()
+        cold.start()
+
+        cold.unit(name)
+        assert cold.git("status", "--porcelain") == "", call
+        assert set(cold.attempts(name)) <= {"submitted", "lost"}, call
 
 
 def test_killed_while_a_gate_runs_nothing_of_the_gate_is_left_and_the_unit_lands(

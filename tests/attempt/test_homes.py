@@ -74,9 +74,9 @@ def test_what_runs_or_configures_goes_wherever_it_lies(tmp_path: Path) -> None:
 
 def test_without_anything_to_keep_a_home_is_empty_however_deep_it_is(tmp_path: Path) -> None:
     at = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(2000):
-        os.mkdir("d", dir_fd=at)
-        below = os.open("d", os.O_RDONLY, dir_fd=at)
+    for _ in range(1100):  # deeper than Python's recursion, and longer than a path may be
+        os.mkdir("deep", dir_fd=at)
+        below = os.open("deep", os.O_RDONLY, dir_fd=at)
         os.close(at)
         at = below
     os.close(at)

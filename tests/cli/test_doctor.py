@@ -1,6 +1,7 @@
 """`factory doctor` on a factory that worked: what it finds, what it mends, and a store made anew."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -26,23 +27,36 @@ NOW = datetime.now(UTC)
 TASK = "---\nrun: echo made > made.txt\n---\n"
 
 
-@pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """A factory that landed one unit and was stopped."""
-    line = Line(tmp_path)
-    for name, value in line.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(line.root)
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """A factory that landed one unit and was stopped; `kept` beside it has its files as they were then."""
+    line = Line(tmp_path_factory.mktemp("doctor") / "line")
     line.start()
     line.drop_text("first", TASK)
     line.unit("first")
     line.stop()
     forget(line)
-    yield line
-    if line.daemon is not None:
-        line.stop()
-    forget(line)
-    assert line.left() == {}
+    shutil.copytree(line.folder, kept(line), symlinks=True)
+    return line
+
+
+@pytest.fixture
+def line(worked: Line, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """The same factory, at the same place, as if no test had touched it."""
+    shutil.rmtree(worked.folder)
+    shutil.copytree(kept(worked), worked.folder, symlinks=True)
+    for name, value in worked.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(worked.root)
+    yield worked
+    if worked.daemon is not None:
+        worked.stop()
+    forget(worked)
+    assert worked.left() == {}
+
+
+def kept(line: Line) -> Path:
+    return line.folder.with_name("kept")
 
 
 def forget(line: Line) -> None:
