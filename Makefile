@@ -28,6 +28,7 @@ help:
 	@echo "make matrix      run each real agent CLI under a real daemon, with and without failures (a quarter of an hour)"
 	@echo "make hostile     measure the memory and the longest turn of a daemon with hostile agents (a minute); DEEDS='yes-as-text …' for some"
 	@echo "make growth      measure what a unit costs with 100 to 100,000 finished units, and draw docs/growth.svg (half an hour); SIZES=100,5000"
+	@echo "make load        drop 500 and 2,000 task files at once over 10,000 finished units, and measure the daemon (ten minutes); CROWDS='scoped' for one"
 	@echo "make faults      kill the daemon at every fault point, on each side, at its first and second passage"
 	@echo "make chaos       kill a daemon again and again: UNITS=200 KILLS=1000 DISASTERS=500 SEED=… (an hour; less with fewer)"
 	@echo "make simulation  run thousands of histories in virtual time: HISTORIES=5000 SEED=first; SEED=n HISTORIES=1 for one"
@@ -54,6 +55,9 @@ hostile: .venv/ready
 
 growth: .venv/ready
 	@$(BIN)/python -m tests.load.growth --draw $(if $(SIZES),--sizes $(SIZES))
+
+load: .venv/ready
+	@$(BIN)/python -m tests.load.crowd $(CROWDS)
 
 demo: .venv/ready
 	@$(BIN)/factoryd demo $(if $(KEEP),--keep)

@@ -22,7 +22,7 @@ from factory.dispatch.crew import Crew, Runs
 from factory.dispatch.facts import Facts, gather
 from factory.dispatch.proofs import Proofs, is_unproven
 from factory.dispatch.stops import Stops
-from factory.dispatch.waits import Waits
+from factory.dispatch.waits import AT_ONCE, Waits
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.judging.rulings import Ruling
 from factory.judging.trunk_judge import TrunkJudge
@@ -41,7 +41,6 @@ from factory.store.unit import Unit, UnitState, advance
 
 TICK_SECONDS = 30.0
 ROOM_SECONDS = 3.0  # seconds between checks of a full disk
-AT_ONCE = 200  # units that one pass lets wait for a shared cause; more would block the event loop
 
 
 class Pool:

@@ -3,7 +3,7 @@
 Invariant: a unit that waits for a cause continues only when the cause has no open card.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.unit import EndReason, Unit, UnitState, advance
 
+AT_ONCE = 200  # units that one pass moves; more would block the event loop
 _EVENTS: Mapping[UnitState, Event] = {
     UnitState.READY: Event.UNIT_READY,
     UnitState.WAITING: Event.UNIT_WAITING,
@@ -34,28 +35,55 @@ class Waits:
         self._escalations = escalations
 
     def settle(self, facts: Facts) -> list[Unit]:
-        """Move every unit whose wait begins or ends; return the open units in their new states."""
+        """Move the units whose wait begins or ends; return the open units in their new states.
+
+        If there are very many, the next pass moves the others. Until then, the result lacks ready
+        units that must wait.
+        """
+        with self._store.transaction():
+            units = self._released(facts)
+            known = {unit.id: unit.state for unit in units} | dict(facts.needed)
+            changed = scheduling.settle(units, known, now=facts.at)
+            for unit in changed[:AT_ONCE]:
+                self._settle(unit, known, facts)
+        if len(changed) > AT_ONCE:
+            self._state.pool.send()
+        moved = {unit.id: unit for unit in changed[:AT_ONCE]}
+        later = {unit.id for unit in changed[AT_ONCE:]}
+        found = []
+        for unit in units:
+            if unit.state is not UnitState.READY or unit.id not in later:
+                found.append(moved.get(unit.id, unit))
+        return found
+
+    def _settle(self, unit: Unit, known: Mapping[str, UnitState], facts: Facts) -> None:
+        if unit.state is UnitState.HELD:
+            gone = [need for need in unit.needs if known.get(need) is UnitState.CANCELLED]
+            ask = words.need_cancelled(unit, gone)
+            self._escalations.raise_card(ask, now=facts.at, unit=unit)
+        self._write(unit, facts.at)
+
+    def _released(self, facts: Facts) -> list[Unit]:
+        """Return the open units; release the first units whose cause is over."""
         causes = {card.fingerprint for card in facts.cards}
         units = []
+        released = 0
         for unit in facts.units:
-            if unit.state is not UnitState.WAITING:
-                units.append(unit)
-            elif not unit.cause:
-                units.append(self._past_limit(unit, facts))
-            elif unit.cause in causes:
-                units.append(self._past_trouble(unit, facts))
-            else:
-                units.append(self._release(unit, facts.at))
-        known = {unit.id: unit.state for unit in units} | dict(facts.needed)
-        changed = {unit.id: unit for unit in scheduling.settle(units, known, now=facts.at)}
-        for unit in changed.values():
-            with self._store.transaction():
-                if unit.state is UnitState.HELD:
-                    gone = [need for need in unit.needs if known.get(need) is UnitState.CANCELLED]
-                    ask = words.need_cancelled(unit, gone)
-                    self._escalations.raise_card(ask, now=facts.at, unit=unit)
-                self._write(unit, facts.at)
-        return [changed.get(unit.id, unit) for unit in units]
+            after = unit
+            if unit.state is UnitState.WAITING and released < AT_ONCE:
+                after = self._past_wait(unit, causes, facts)
+                released += after is not unit
+            units.append(after)
+        if released >= AT_ONCE:
+            self._state.pool.send()
+        return units
+
+    def _past_wait(self, unit: Unit, causes: Collection[str], facts: Facts) -> Unit:
+        if not unit.cause:
+            return self._past_limit(unit, facts)
+        if unit.cause in causes:
+            return self._past_trouble(unit, facts)
+        return self._release(unit, facts.at)
 
     def _release(self, unit: Unit, at: datetime) -> Unit:
         """Release a unit if the card of its cause is closed."""

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from factory.dispatch import pool, scheduling
+from factory.dispatch import scheduling, waits
 from factory.dispatch.agents import Agents
 from factory.dispatch.pool import Pool
 from factory.ground import claims
@@ -401,16 +401,25 @@ async def test_no_more_units_than_hooks_are_looked_at(
 async def test_units_that_wait_for_one_cause_are_one_write_of_the_card_for_many(
     floor: Floor,
 ) -> None:
-    for number in range(3 * pool.AT_ONCE // 2):
+    for number in range(3 * waits.AT_ONCE // 2):
         floor.unit(f"u{number:03}")
     floor.judge.blocked = line_cards.no_gate()
 
     await floor.tick()
 
     ((_, _, units),) = floor.open_cards()
-    assert len(units) == 3 * pool.AT_ONCE // 2
+    assert len(units) == 3 * waits.AT_ONCE // 2
     events = floor.events()
     assert (events.count(Event.CARD_RAISED), events.count(Event.CARD_FOLDED)) == (1, 1)
+
+    floor.judge.blocked = None
+    before = floor.written()
+    floor.pool.tick(floor.group, NOW)
+    # One pass closes the card, releases a part of the units, and two of them start.
+    assert floor.written() == before + 1 + waits.AT_ONCE + 2
+    await floor.tick()
+
+    assert "waiting" not in floor.states().values()
 
 
 async def test_a_unit_that_names_its_agent_gets_it(floor: Floor) -> None:

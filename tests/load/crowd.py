@@ -111,6 +111,8 @@ class Measured:
         stopped = time.monotonic()
         code, said = line.factoryd("stop", "--now")
         assert code == 0, said
+        assert line.daemon is not None
+        line.daemon.wait()
         line.daemon = None
         turn, step = self._longest(began)
         return Cost(
