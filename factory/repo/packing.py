@@ -17,14 +17,15 @@ from anyio import to_thread
 from factory.ground import faults
 from factory.repo.git import Git
 
-AT_ONCE = 2000  # objects in one step
+AT_ONCE = 1000  # objects in one step: about half a second of CPU
 STEP_BYTES = 32 << 20  # bytes in one step, as they lie on disk
 LARGE = 8 << 20  # a loose object with more bytes stays loose
 FEW = 8  # so many small packs may stay; more are merged
 STALE_S = 86_400.0  # a temporary pack of this age belongs to a dead git
 STEP_S = 600.0  # time limit of one git command
-# The sample for `loose`; ids are hashes, so each of the 256 folders has about as many objects.
-_SAMPLE = "17"
+# The sample for `loose`: ids are hashes, so each of the 256 folders has about as many objects. A
+# step takes folders in order, so the last folder keeps its objects until the last step.
+_SAMPLE = "ff"
 _SMALL = (
     "pack.threads=1",
     "pack.windowMemory=32m",

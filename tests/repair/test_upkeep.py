@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from factory.ground.errors import GitError
+from factory.ground.settings import Keep
 from factory.repair import upkeep
 from factory.repair.upkeep import AFTER_FAILURE, IDLE_LOOSE, MOST_LOOSE, Upkeep
 from factory.repo.git import Git
@@ -133,7 +134,7 @@ async def test_entries_are_compacted_after_the_set_days_or_three_days_later_on_a
 
 
 async def test_with_nought_days_the_journal_stays_whole(tmp_path: Path) -> None:
-    line = OnRecord(tmp_path, keep={"days": 0})
+    line = OnRecord(tmp_path, keep=Keep(days=0))
     fill(line.store, 20, until=NOW - timedelta(days=999))
     before = list(entries_of(line.store))
 

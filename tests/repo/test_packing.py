@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from hashlib import sha1
 from pathlib import Path
 
 import pytest
@@ -201,11 +202,25 @@ def run(bare: Path, fault: str) -> int:
     ).returncode
 
 
-def test_the_number_of_loose_objects_is_estimated_from_one_folder(bare: Path) -> None:
-    (bare / "objects/17").mkdir(exist_ok=True)
+async def test_the_number_of_loose_objects_is_estimated_from_the_folder_that_is_packed_last(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = own(bare).loose()
+    assert add(bare, last_text()).startswith("ff")
+    monkeypatch.setattr(packing, "AT_ONCE", 4)
+    estimates = [own(bare).loose()]
 
-    for number in range(3):
-        (bare / f"objects/17/{number:038}").touch()
+    while await own(bare).pack():
+        estimates.append(own(bare).loose())
 
-    assert own(bare).loose() == before + 3 * 256
+    assert estimates == [before + 256] * (len(estimates) - 1) + [0]
+    assert len(estimates) > 2
+
+
+def last_text() -> str:
+    """A text whose blob is in the last folder of loose objects."""
+    for number in range(10_000):
+        text = f"text {number}"
+        if sha1(f"blob {len(text)}\0{text}".encode()).hexdigest().startswith("ff"):
+            return text
+    raise AssertionError("no such text")
