@@ -108,11 +108,11 @@ def _queue(units: Sequence[Unit], line: Line) -> Iterator[Expected]:
 def _running(unit: Unit, line: Line) -> Expected:
     hook = next((hook for hook in line.hooks if hook.unit == unit.id), None)
     marks = (unit.attempt, hook and (hook.phase, hook.since))
-    limits = {}
-    if hook and hook.phase == "working":
+    limits = dict[str, float]()
+    if hook:
+        # If a daemon died as its agent began, the agent works although the hook says `preparing`.
         limits["agent"] = line.allowed.agents.get(unit.id, 0)
-    elif hook:
-        limits["setup"] = line.allowed.setup
+        limits["setup"] = 0 if hook.phase == "working" else line.allowed.setup
     return _expected(unit.id, (unit,), marks, limits)
 
 

@@ -55,7 +55,7 @@ OURS: dict[str, tuple[Line, str, dict[str, float]]] = {
     "its workspace is prepared": (
         line(unit(RUNNING), hooks=[hook("preparing")]),
         "fix",
-        {"setup": 1800},
+        {"agent": 60, "setup": 1800},
     ),
     "its agent works": (line(unit(RUNNING), hooks=[hook("working")]), "fix", {"agent": 60}),
     "running on no hook": (line(unit(RUNNING)), "fix", {}),
