@@ -132,6 +132,11 @@ class Gates:
         if record is None or record.tree not in trees:
             await self._underway.vacate(bench.place)
 
+    def is_proving(self, bench: Bench, tree: str) -> bool:
+        """Whether accept commands that must fail on this tree are under way on the bench."""
+        record = self._underway.at(bench.place)
+        return record is not None and record.what == "proof" and record.tree == tree
+
     def is_judging(self, case: Case, accept: Sequence[str]) -> bool:
         """Whether gates of this case are running. If so, setup and proof are finished."""
         record = self._underway.at(case.place.folder)

@@ -21,6 +21,7 @@ from factory.store.records import CardKind, Verdict
 from factory.store.unit import Unit
 
 Ask = Callable[[], Awaitable[Judgement]]
+Accepts = Callable[[], Collection[tuple[str, ...]]]
 OnBench = Callable[..., Case]  # makes the case as soon as there is a bench
 TRIES = 3  # how often factoryd judges if gates are interrupted
 
@@ -178,13 +179,29 @@ class Judge:
             judgement = await _asked(partial(self._gates.judge_some, case, asked))
         return None if judgement.failed else judgement.answer is Answer.GREEN
 
-    async def end_unwanted(self, trees: Collection[str]) -> None:
-        """End an earlier daemon's work, unless it is about one of these trees or trunk's."""
+    async def end_unwanted(self, trees: Collection[str], accepts: Accepts) -> None:
+        """End an earlier daemon's work, unless it is about one of these trees or trunk's.
+
+        Accept commands on trunk must also be among `accepts`, the commands of units that are open.
+        """
         for bench in self._benches.begun():
             wanted = {*trees, await self._trunk.own.tree(self.rulings.tip)}
+            if await self._is_orphan(bench, accepts):
+                wanted = set()
             if bench in self._benches.begun():  # unless the work ended meanwhile
                 await self._gates.end_unwanted(bench, wanted)
                 self._benches.look_again()
+
+    async def _is_orphan(self, bench: Bench, accepts: Accepts) -> bool:
+        """Whether accept commands run on trunk that no unit has any more."""
+        tip = self.rulings.tip
+        if not self._gates.is_proving(bench, await self._trunk.own.tree(tip)):
+            return False
+        ruling = await self.rulings.of(tip)
+        on, _ = await self._cases(tip, tip, ruling.rules, None, ())
+        case = on(bench=bench)
+        fits = [self._gates.fit(case, accept, proving=True) for accept in accepts()]
+        return Fit.SAME not in fits
 
     async def _cases(
         self, commit: str, parent: str, rules: Rules, unit: Unit | None, accept: Sequence[str]

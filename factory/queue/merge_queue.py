@@ -6,6 +6,7 @@ to a commit that a person let land.
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from anyio.abc import TaskGroup
@@ -32,6 +33,7 @@ from factory.queue.trunk_watch import TrunkWatch
 from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
+from factory.store.spec import Spec
 from factory.store.unit import Unit, UnitState
 
 TICK_SECONDS = 30.0
@@ -161,7 +163,9 @@ class MergeQueue:
         await self._note_broken(at)
         linked, apart = await self._rehearsed(at)
         self.judgings.keep({each.commit for each in (*linked, *apart)})
-        await self._trunk_judge.judge.end_unwanted({each.tree for each in (*linked, *apart)})
+        trees = {each.tree for each in (*linked, *apart)}
+        accepts = partial(_accepts, self._store)
+        await self._trunk_judge.judge.end_unwanted(trees, accepts)
         moves = chain.plan(
             [Link(each.unit.id, each.standing) for each in linked],
             free=self.judgings.free_benches,
@@ -315,3 +319,12 @@ class MergeQueue:
         if ruled is None:  # the rules have just changed, so the next pass judges it again
             return True
         return self._blame.settle(candidate, ruled, self.lander.tip, group, at)
+
+
+def _accepts(store: Store) -> set[tuple[str, ...]]:
+    """Return the accept commands of the units that may have to prove something on trunk."""
+    names = set[str]()
+    for unit in store.open(Unit):
+        if unit.state in (UnitState.READY, UnitState.QUEUED):
+            names.add(unit.id)
+    return {spec.accept for spec in store.select(Spec, unit=frozenset(names)) if spec.accept}

@@ -27,7 +27,11 @@ def test_a_server_as_proof_keeps_no_bench_from_others_and_ends_with_its_unit(
         line.unit("one")
         _, said = line.factory("why", "serve")
         pid = begun(line, pids, 2)
+        line.kill()
         line.factory("cancel", "serve")
+        line.start()
+        line.drop("two", "write('two.txt', 'x')")
+        line.unit("two")
         line.until("its process has ended", lambda: not alive(pid))
 
         assert "for at most 10 min" in runs.why
