@@ -3,6 +3,7 @@
 Invariant: an error in a step of one unit stops no other unit.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -40,6 +41,8 @@ from factory.store.unit import EndReason, Unit
 T = TypeVar("T")
 Check = tuple[str, str, str, Rules, frozenset[tuple[str, str]]]
 
+CHECKS_KEPT = 8  # for each unit: the submitted change, and the merged change in some places
+
 
 class Candidates:
     """Queued units, as they would land."""
@@ -64,7 +67,8 @@ class Candidates:
         self._turns = Turns(store=store, state=state, own=trunk.own)
         self._rulings = judgings.rulings
         self._specs: dict[str, Spec] = {}  # specs of queued units, which do not change
-        self._checked: set[Check] = set()  # changes that break no current rule
+        # changes that break no current rule, the newest ones of each queued unit
+        self._checked: dict[str, deque[Check]] = {}
         # base and submission of each unit in the last pass
         self._compared: set[tuple[str, str]] = set()
         self._rehearsals: dict[tuple[str, str], Rehearsed | Conflict | Nothing] = {}
@@ -75,6 +79,8 @@ class Candidates:
             del self.aside[name]
         for name in self._specs.keys() - units:
             del self._specs[name]
+        for name in self._checked.keys() - units:
+            del self._checked[name]
 
     def forget_rehearsals(self) -> None:
         """Forget all rehearsals, because trunk moved."""
@@ -196,7 +202,8 @@ class Candidates:
         rules = ruling.rules
         reached = {**own.reached, **ruling.reached}
         key = (before, after, ",".join(unit.approved), rules, frozenset(reached.items()))
-        if key in self._checked:
+        checked = self._checked.setdefault(unit.id, deque(maxlen=CHECKS_KEPT))
+        if key in checked:
             return True
         change = await facts_of(self.trunk.own, before, after, ruling.conventions.folder)
         passed = CardKind.GUARD in unit.approved
@@ -211,7 +218,7 @@ class Candidates:
             passed=passed,
         )
         if refused is None:
-            self._checked.add(key)
+            checked.append(key)
             return True
         stops = bool(change.larger and (await self._rulings.of(after)).unread)
         ask = words.guard(

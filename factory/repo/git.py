@@ -4,7 +4,7 @@ Invariant: answers about objects are cached, because an object never changes.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -30,18 +30,36 @@ class Person(NamedTuple):
 FACTORY = Person("factoryd", "factoryd@factoryd.invalid")
 
 
-class Recent(dict[K, V]):
-    """A cache that keeps only the newest entries: adding one to a full cache removes the oldest."""
+MOST_BYTES = 64 << 20  # of the values in one cache
+PATH_BYTES = 200  # about what a path in a listing takes
+CHANGE_BYTES = 400  # about what a changed path takes
 
-    def __init__(self, most: int) -> None:
+
+class Recent(dict[K, V]):
+    """A cache that keeps only the newest entries, within a number of entries and of bytes.
+
+    It always keeps the newest two entries, because a step compares at most two.
+    """
+
+    def __init__(self, most: int, weigh: Callable[[V], int] = lambda value: 0) -> None:
+        """Take `most`, a number of entries, and a function that returns a value's size in bytes."""
         super().__init__()
         self._most = most
+        self._weigh = weigh
+        self._bytes = 0
 
     def __setitem__(self, key: K, value: V) -> None:
-        """Store the value. If the cache is full, remove the oldest entry."""
-        if key not in self and len(self) >= self._most:
-            del self[next(iter(self))]
+        """Store the value as the newest entry; remove the oldest entries if there is no room."""
+        if key in self:
+            self._forget(key)
         super().__setitem__(key, value)
+        self._bytes += self._weigh(value)
+        while len(self) > self._most or (self._bytes > MOST_BYTES and len(self) > 2):
+            self._forget(next(iter(self)))
+
+    def _forget(self, key: K) -> None:
+        self._bytes -= self._weigh(self[key])
+        del self[key]
 
 
 Listing = tuple[Mapping[str, str], frozenset[str]]  # path → id, and the paths of symbolic links
@@ -53,8 +71,12 @@ class Known:
     def __init__(self) -> None:
         self.trees = Recent[str, str](4096)  # commit → its tree
         self.bases = Recent[str, str](4096)  # commits that this process made → their first parent
-        self.listings = Recent[str, Listing](16)  # commit → the listing of its tree
-        self.diffs = Recent[tuple[str, str], list[Change]](256)  # two trees → their differences
+        # commit → the listing of its tree
+        self.listings = Recent[str, Listing](16, lambda listing: len(listing[0]) * PATH_BYTES)
+        # two trees → their differences
+        self.diffs = Recent[tuple[str, str], list[Change]](
+            256, lambda changes: len(changes) * CHANGE_BYTES
+        )
         self.sizes = Recent[str, int](4096)  # sizes of blobs; -1: the blob does not exist
 
 

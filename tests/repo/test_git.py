@@ -14,7 +14,7 @@ from factory.ground.errors import GitError, NotYet, RepositoryError, TooLong, To
 from factory.ground.pipes import Into
 from factory.ground.plumbing import Change, Texts
 from factory.repo.examine import Repository, examine, exclude
-from factory.repo.git import FACTORY, Git, Person
+from factory.repo.git import FACTORY, Git, Person, Recent
 from factory.repo.git_dir import clean_environment
 from factory.repo.processes import running
 from tests.git_repo import EMAIL, PERSON, commit, environment, git, make_repo, write
@@ -662,3 +662,30 @@ def stuck(ours: Git) -> subprocess.Popen[bytes]:
     }
     never, _ = os.pipe()
     return subprocess.Popen(["git", "cat-file", "--batch"], stdin=never, env=environ)
+
+
+def test_a_cache_keeps_the_newest_entries_within_its_bytes_and_at_least_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("factory.repo.git.MOST_BYTES", 100)
+    known = Recent[str, str](4, len)
+
+    for name, size in (("a", 30), ("b", 30), ("a", 40), ("c", 30)):
+        known[name] = name * size
+    kept = [*known]
+    known["large"] = "x" * 1000
+    known["larger"] = "x" * 2000
+
+    assert kept == ["b", "a", "c"]
+    assert [*known] == ["large", "larger"]
+    known["small"] = "x"
+    assert [*known] == ["larger", "small"]
+
+
+def test_a_cache_without_sizes_keeps_a_number_of_entries() -> None:
+    known = Recent[int, int](3)
+
+    for number in range(9):
+        known[number] = number
+
+    assert [*known] == [6, 7, 8]
