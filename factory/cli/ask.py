@@ -26,7 +26,7 @@ def answer(args: Namespace) -> int:
     """Answers a card, with an option's number or your own words."""
     if args.always:
         raise NotYet("answer --always (write a rule) is not available yet. Answer without it.")
-    return _ask("answer", lambda con: _answer(con, args.card.upper(), args.option))
+    return _ask("answer", lambda con: [_answer(con, args.card.upper(), args.option)])
 
 
 def tell(args: Namespace) -> int:
@@ -34,30 +34,30 @@ def tell(args: Namespace) -> int:
     text = " ".join(args.text).strip()
     if not text:
         raise UsageError(f'the message is empty. Write: factory tell {args.id} "…"')
-    return _ask("tell", lambda con: {"unit": _open_unit(con, args.id), "text": text})
+    return _ask("tell", lambda con: [{"unit": _open_unit(con, args.id), "text": text}])
 
 
 def retry(args: Namespace) -> int:
-    """Gives a held or waiting unit another attempt, with a fresh context.
+    """Gives held or waiting units another attempt, with a fresh context.
 
-    Creates a new unit if the unit was cancelled, or landed and is no longer on trunk.
+    Creates a new unit if a unit was cancelled, or landed and is no longer on trunk.
     """
-    return _ask("retry", lambda con: {"unit": _again(con, args.id)})
+    return _ask("retry", lambda con: _each(con, args.ids, _again))
 
 
 def cancel(args: Namespace) -> int:
-    """Ends a unit and its agent. The tree of each attempt is kept."""
-    return _ask("cancel", lambda con: {"unit": _open_unit(con, args.id)})
+    """Ends units and their agents. The tree of each attempt is kept."""
+    return _ask("cancel", lambda con: _each(con, args.ids, _open_unit))
 
 
 def pause(_: Namespace) -> int:
     """Starts nothing new. Running attempts continue to their end, and green units land."""
-    return _ask("pause", lambda con: {})
+    return _ask("pause", lambda con: [{}])
 
 
 def resume(_: Namespace) -> int:
     """Continues after `factory pause`."""
-    return _ask("resume", lambda con: {})
+    return _ask("resume", lambda con: [{}])
 
 
 def soon(look: Callable[[], Found | None]) -> Found | None:
@@ -70,8 +70,11 @@ def soon(look: Callable[[], Found | None]) -> Found | None:
     return found
 
 
-def _ask(kind: str, check: Callable[[sqlite3.Connection], Args]) -> int:
-    """Write the request with the arguments from `check`; if the daemon runs, print the outcome."""
+def _ask(kind: str, check: Callable[[sqlite3.Connection], list[Args]]) -> int:
+    """Write one request for each of the arguments from `check`; all of them, or none.
+
+    If the daemon runs, print the outcomes.
+    """
     top = place.root()
     if original := place.copied_from(top):
         raise RefusedByState(
@@ -79,27 +82,64 @@ def _ask(kind: str, check: Callable[[sqlite3.Connection], Args]) -> int:
             "and its factory was never started here: nothing was done.\n"
             "  to have a factory here: factoryd start"
         )
+    made = []
     with place.store(top, write=True) as con:
         with asking.writing(con):
-            request = asking.make_request(con, kind, check(con), views.now_text())
+            for args in check(con):
+                made.append(asking.make_request(con, kind, args, views.now_text()))
         with open(place.within(top, "wake"), "a") as mark:  # noqa: PTH123 -- see place.py
             os.utime(mark.fileno())
         if views.daemon(con).state == "stopped":
             print("the next start does this; the daemon is not running (factoryd start)")
             return 0
-        closed = soon(lambda: _closed(con, request))
-    if closed is None:
+        soon(lambda: _all_closed(con, made))
+        return _print_outcomes(con, made)
+
+
+def _all_closed(con: sqlite3.Connection, made: list[int]) -> bool | None:
+    for request in made:
+        if _closed(con, request) is None:
+            return None
+    return True
+
+
+def _print_outcomes(con: sqlite3.Connection, made: list[int]) -> int:
+    """Print what the daemon did; raise RefusedByState with what it refused."""
+    refused = []
+    is_busy = False
+    for request in made:
+        closed = _closed(con, request)
+        if closed is None:
+            is_busy = True
+        elif closed.state == "refused":
+            refused.append(closed.outcome)
+        else:
+            print(say.clean(closed.outcome) or "done")
+    if is_busy:
         print("the daemon is busy and does this next (factory log says when)")
-    elif closed.state == "refused":
-        raise RefusedByState(closed.outcome)
-    else:
-        print(say.clean(closed.outcome) or "done")
+    if refused:
+        raise RefusedByState("\n".join(refused))
     return 0
 
 
 def _closed(con: sqlite3.Connection, request: int) -> unit_rows.Outcome | None:
     seen = asking.request_outcome(con, request)
     return seen if seen and seen.state != "pending" else None
+
+
+def _each(
+    con: sqlite3.Connection, names: list[str], check: Callable[[sqlite3.Connection, str], str]
+) -> list[Args]:
+    """Return the arguments for each unit; raise RefusedByState if `check` refuses one of them."""
+    found: list[Args] = []
+    for name in dict.fromkeys(names):
+        try:
+            found.append({"unit": check(con, name)})
+        except RefusedByState as error:
+            if len(names) == 1:
+                raise
+            raise RefusedByState(f"{error}\n  nothing was done to the other units") from error
+    return found
 
 
 def _answer(con: sqlite3.Connection, name: str, words: list[str]) -> Args:

@@ -169,22 +169,25 @@ def tell(parser: ArgumentParser) -> None:
 
 
 def retry(parser: ArgumentParser) -> None:
-    """Give a unit another attempt."""
+    """Give units another attempt."""
     parser.description = (
-        "Gives a held or waiting unit another round of attempts, at once, with a fresh context.\n"
-        "If its agent is paused because of a usage limit, factoryd tries the agent again.\n"
-        "If the unit was cancelled, or has landed and its commit is no longer on trunk,\n"
-        "it makes a new unit with the same text."
+        "Gives held or waiting units another round of attempts, at once, with a fresh context.\n"
+        "If a unit's agent is paused because of a usage limit, factoryd tries the agent again.\n"
+        "If a unit was cancelled, or has landed and its commit is no longer on trunk,\n"
+        "it makes a new unit with the same text. If one ID is refused, nothing is done."
     )
-    parser.add_argument("id", metavar="ID", help="a unit's id")
-    _examples(parser, "factory retry fix-login")
+    parser.add_argument("ids", metavar="ID…", nargs="+", help="ids of units")
+    _examples(parser, "factory retry fix-login", "factory retry fix-login add-search")
 
 
 def cancel(parser: ArgumentParser) -> None:
-    """Drop a unit."""
-    parser.description = "Ends a unit and its agent. factoryd keeps the work of its attempts."
-    parser.add_argument("id", metavar="ID", help="a unit's id")
-    _examples(parser, "factory cancel fix-login")
+    """Drop units."""
+    parser.description = (
+        "Ends units and their agents. factoryd keeps the work of their attempts.\n"
+        "If one ID is refused, nothing is done."
+    )
+    parser.add_argument("ids", metavar="ID…", nargs="+", help="ids of units")
+    _examples(parser, "factory cancel fix-login", "factory cancel fix-login add-search typo")
 
 
 def pause(parser: ArgumentParser) -> None:

@@ -84,6 +84,53 @@ def test_who_asks_something_of_a_unit_that_was_split_hears_of_its_parts(
     assert line.requests() == []
 
 
+@pytest.mark.parametrize("kind", ["cancel", "retry"])
+def test_several_units_are_asked_for_at_once_each_of_them_once(kind: str, line: Line) -> None:
+    line.unit("docs", UnitState.WAITING)
+
+    assert factory([kind, "fix-login", "docs", "fix-login"]) == 0
+    assert line.requests() == [(kind, {"unit": "fix-login"}), (kind, {"unit": "docs"})]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["cancel", "fix-login", "add-search", "typo"], "typo is landed: nothing more"),
+        (["cancel", "add-serch", "fix-login"], "'add-serch': did you mean add-search?"),
+        (["retry", "fix-login", "add-search"], "add-search is running"),
+    ],
+)
+def test_one_wrong_id_among_several_refuses_all(
+    argv: list[str], said: str, line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert factory(argv) == 3
+
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.endswith("\n  nothing was done to the other units\n")
+    assert line.requests() == []
+
+
+def test_of_several_what_the_daemon_did_and_what_it_refused_is_reported(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serve() -> None:
+        line.settle("refused", "fix-login is landing at this moment")
+        line.settle("done", "add-search is cancelled")
+
+    daemon = threading.Thread(target=serve)
+    with line.daemon():
+        daemon.start()
+        code = factory(["cancel", "fix-login", "add-search"])
+        daemon.join()
+
+    assert (code, *capsys.readouterr()) == (
+        3,
+        "add-search is cancelled\n",
+        "factory: fix-login is landing at this moment\n",
+    )
+
+
 def test_a_card_takes_one_answer_also_before_the_daemon_has_read_it(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
