@@ -177,6 +177,7 @@ class MergeQueue:
             window=self._state.settings.gates.benches,
             on_bench=self.judgings.on_bench,
             landing=self.lander.units,
+            later=[each.unit.id for each in apart if not self._is_due(each.unit.id)],
         )
         places.show(self._store, shown, at)
         for each in linked:

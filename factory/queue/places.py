@@ -24,19 +24,22 @@ def places(
     window: int,
     on_bench: Collection[str],
     landing: Collection[str],
+    later: Collection[str],
 ) -> Shown:
     """Return the candidates in the order of landing, each with what it waits for.
 
     `window`: how many prefixes may be judged at once; `on_bench`: the commits that have a bench;
-    `landing`: the units that land now.
+    `landing`: the units that land now; `later`: the units whose next try is not due yet.
     """
     found = []
     for depth, each in enumerate(linked):
         found.append((each, _place(each, depth, window, on_bench, landing)))
     for each in apart:
         place = _place(each, 0, window, on_bench, landing)
-        # The landing of a green unit outside of the chain is blocked; its own sentence says so.
-        found.append((each, Place.OWN if place is Place.LANDS else place))
+        # If the next try comes later, or the landing of a green unit is blocked, the unit's own
+        # sentence says so.
+        has_own = place is Place.LANDS or each.unit.id in later
+        found.append((each, Place.OWN if has_own else place))
     return found
 
 
