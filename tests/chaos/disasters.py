@@ -101,7 +101,7 @@ class Disasters:
     def delete(self) -> bool:
         """`git clean -xdf` beside a running daemon, which then goes by itself; its agents live on."""
         with self._still() as states:
-            shutil.rmtree(self._line.places.home)
+            _remove(self._line.places.home)
             shutil.rmtree(self._line.root / "inbox", ignore_errors=True)
         self._let_go_of_store()
         daemon = self._line.daemon
@@ -341,3 +341,13 @@ def _listed(counts: Counter[str]) -> str:
     return (
         ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing under way"
     )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a git may still write, as a person would: again and again."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
+    shutil.rmtree(folder)
