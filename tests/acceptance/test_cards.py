@@ -249,8 +249,8 @@ def test_an_agent_that_is_committed_later_takes_up_what_waited_for_it(line: Line
 def test_a_program_that_cannot_be_executed_is_one_card_and_no_storm_of_attempts(line: Line) -> None:
     (line.bin / "ghost").write_text("#!/nonexistent/interpreter\n")
     (line.bin / "ghost").chmod(0o755)
-    line.commit({"conventions/runtimes/ghost.toml": 'command = ["ghost"]\n'})
-    line.event(Event.TRUNK_MOVED)
+    commit = line.commit({"conventions/runtimes/ghost.toml": 'command = ["ghost"]\n'})
+    line.event(Event.TRUNK_JUDGED, commit=commit)
     line.drop("haunted", FINE, agent="ghost")
 
     card = line.card(CardKind.RUNTIME)
