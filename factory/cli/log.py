@@ -10,10 +10,13 @@ import time
 from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from factory.agents.tail import Tail
 from factory.cli import named, place, say
+from factory.ground.errors import UsageError
+from factory.ground.times import stamp
 from factory.store import rows, unit_rows, unit_views
 from factory.store.states import FINAL
 
@@ -25,6 +28,8 @@ _NOISE = (  # events of no use to a person; a landing is shown once, by its unit
     *("fact.changed", "hook.filled", "attempt.noted", "request.made", "worker.joined"),
     *("landing.opened", "landing.closed"),
 )
+_SPAN = re.compile(r"(\d{1,9}) ?(s|min|m|h|d|w)")
+_SPANS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _HASH = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}(?:[0-9a-f]{24})?\b")
 _FRAME = ("schema", "seq", "at", "event", "unit", "attempt", "worker")
 _SENTENCES = ("why", "reason", "detail", "sentence", "outcome", "answer")
@@ -57,22 +62,74 @@ _SAYS = {
 }
 
 
+class Begin(NamedTuple):
+    """Where the shown lines begin."""
+
+    seen: int = 0  # the seq of the last event that is not shown
+    lines: int = BEFORE  # most lines of an agent's earlier output
+
+
+EVERYTHING = Begin()
+
+
 def log(args: Namespace) -> int:
     """Shows the events of all units, or the events of one unit and the output of its agent."""
+    since = _since(args.since, datetime.now(UTC)) if args.since is not None else ""
     top = place.root()
     with place.store(top) as con:
         if args.id:
             named.the_unit(con, args.id)
-        for text in follow(con, top, args.id, as_json=args.json, on=args.follow):
+        begin = _begin(con, args, since)
+        for text in follow(con, top, args.id, as_json=args.json, on=args.follow, begin=begin):
             print(text, flush=args.follow)
     return 0
 
 
+def _begin(con: sqlite3.Connection, args: Namespace, since: str) -> Begin:
+    seen = unit_views.seq_before(con, since) if since else 0
+    if args.newest is None:
+        return Begin(seen)
+    before = _before_newest(con, args.newest, args.id, as_json=args.json)
+    return Begin(max(seen, before), args.newest)
+
+
+def _since(text: str, now: datetime) -> str:
+    """Return the time that `--since` names, in the store's format; raise UsageError."""
+    try:
+        if span := _SPAN.fullmatch(text.strip()):
+            length = timedelta(**{_SPANS[span[2]]: int(span[1])})
+            return stamp(now - length)
+        return stamp(datetime.fromisoformat(text.strip()).astimezone(UTC))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--since {say.clip(text, 40)}: this is neither a duration nor a date\n"
+            '  for example: --since 2h, --since 2026-11-28, --since "2026-11-28 14:30"'
+        ) from error
+
+
+def _before_newest(con: sqlite3.Connection, count: int, unit: str, *, as_json: bool) -> int:
+    """Return the seq of the event before the newest `count` events that are shown; 0 if none."""
+    left = count
+    for entry in unit_views.newest_first(con, unit=unit):
+        if not as_json and _is_noise(entry):
+            continue
+        if left == 0:
+            return entry.seq
+        left -= 1
+    return 0
+
+
 def follow(
-    con: sqlite3.Connection, top: str, unit: str, *, as_json: bool, on: bool
+    con: sqlite3.Connection,
+    top: str,
+    unit: str,
+    *,
+    as_json: bool,
+    on: bool,
+    begin: Begin = EVERYTHING,
 ) -> Iterator[str]:
-    """Yield the existing lines; with `on`, also new lines, until the unit has ended."""
-    seen = 0
+    """Yield the lines from `begin` on; with `on`, also new lines, until the unit has ended."""
+    seen, lines = begin
     output = Output("")
     while True:
         # Only what can change is read again, because this runs five times a second.
@@ -86,38 +143,47 @@ def follow(
                 yield from told(entry, of_one=bool(unit))
         if unit and not as_json:
             folder = place.run_dir(top, unit, number) if number else ""
-            output = output if folder == output.folder else Output(folder)
+            output = output if folder == output.folder else Output(folder, lines)
             for text in output.read():
                 yield say.paint("  │ ", "dim") + text
         if is_over:
             return
+        lines = BEFORE  # an attempt that starts later is shown from its first line
         time.sleep(POLL_S)
 
 
 def told(entry: unit_rows.Entry, *, of_one: bool) -> Iterator[str]:
     """Yield a journal event as one line; nothing if a person does not need it."""
-    if entry.event in _NOISE or (entry.event == "card.folded" and entry.unit):
+    if _is_noise(entry):
         return
     subject = "" if of_one or not entry.unit else f"{entry.unit}: "
     when = say.paint(say.moment(entry.at, datetime.now(UTC)), "dim")
     yield f"{when}  " + say.clip(subject + _sentence(entry), 400)
 
 
+def _is_noise(entry: unit_rows.Entry) -> bool:
+    return entry.event in _NOISE or (entry.event == "card.folded" and bool(entry.unit))
+
+
 class Output(Tail):
     """The output file of one run folder; if the folder is "", there is no output."""
 
-    _was_read = False
+    def __init__(self, folder: str, before: int = BEFORE) -> None:
+        """Take the most lines that the first call of `read` returns."""
+        super().__init__(folder)
+        self._before = before
+        self._was_read = False
 
     def read(self) -> Iterator[str]:
         """Yield the lines added since the last call, with control characters removed.
 
-        The first call returns the last few lines.
+        The first call returns the last lines only.
         """
         lines: Iterable[bytes] = self._looks()
         if not self._was_read:
             self.skip()
             self._was_read = True
-            lines = deque(lines, maxlen=BEFORE)
+            lines = deque(lines, maxlen=self._before)
         for line in lines:
             yield from readable(line.decode(errors="replace"))
 

@@ -5,7 +5,7 @@ declarations. Invariant: no function imports anything, because these functions r
 command.
 """
 
-from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping
 from itertools import chain
 
@@ -48,6 +48,13 @@ def declarations(program: str) -> dict[str, Declare]:
     """Return the commands of the program by name, in the order of its --help."""
     every = chain.from_iterable(PROGRAMS[program].values())
     return {declare.__name__: declare for declare in every}
+
+
+def _count(text: str) -> int:
+    """Return the number that a person typed; raise ArgumentTypeError if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ArgumentTypeError(f"{text!r} is not a number such as 20")
+    return int(text)
 
 
 def _examples(parser: ArgumentParser, *lines: str) -> None:
@@ -96,7 +103,20 @@ def log(parser: ArgumentParser) -> None:
         "Shows the events of all units, oldest first. With an ID: the events of that unit,\n"
         "and the output of its agent."
     )
-    parser.add_argument("id", metavar="ID", nargs="?", help="a unit's id")
+    parser.add_argument("id", metavar="ID", nargs="?", default="", help="a unit's id")
+    which = parser.add_argument_group("which events")
+    which.add_argument(
+        "--since",
+        metavar="2h|DATE",
+        help="show events of the last minutes (30m), hours (2h) or days (3d), or since a date",
+    )
+    which.add_argument(
+        "-n",
+        dest="newest",
+        metavar="N",
+        type=_count,
+        help="show the newest N events, and as many lines of the agent's output",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "-f",
@@ -105,7 +125,14 @@ def log(parser: ArgumentParser) -> None:
         help="follow new events; with an ID, until that unit ends",
     )
     output.add_argument("--json", action="store_true", help="print one event a line for programs")
-    _examples(parser, "factory log", "factory log fix-login -f", "factory log --json -f")
+    _examples(
+        parser,
+        "factory log",
+        "factory log --since 2h",
+        'factory log --since "2026-11-28 14:30"',
+        "factory log fix-login -n 20 -f",
+        "factory log --json -f",
+    )
 
 
 def diff(parser: ArgumentParser) -> None:

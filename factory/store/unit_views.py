@@ -73,6 +73,25 @@ def log(con: sqlite3.Connection, *, after: int = 0, unit: str = "") -> Iterator[
         after = page[-1]["seq"]
 
 
+def newest_first(con: sqlite3.Connection, *, unit: str = "") -> Iterator[unit_rows.Entry]:
+    """Yield the journal entries, newest first. With `unit`, only its entries."""
+    condition = ' AND "unit" = ?' if unit else ""
+    of = (unit,) if unit else ()
+    query = f'SELECT * FROM "journal" WHERE "seq" < ?{condition} ORDER BY "seq" DESC LIMIT {PAGE}'
+    before = last_seq(con) + 1
+    while page := views.fetch(con, query, before, *of):
+        for row in page:
+            yield _entry(row)
+        before = page[-1]["seq"]
+
+
+def seq_before(con: sqlite3.Connection, moment: str) -> int:
+    """Return the seq of the newest entry that is older than this time; 0 if there is none."""
+    query = 'SELECT "seq" FROM "journal" WHERE "at" < ? ORDER BY "seq" DESC LIMIT 1'
+    found = views.fetch(con, query, moment)
+    return int(found[0][0]) if found else 0
+
+
 def last_seq(con: sqlite3.Connection) -> int:
     """Return the seq of the newest journal entry; 0 if the journal is empty."""
     return int(views.fetch(con, 'SELECT coalesce(max("seq"), 0) FROM "journal"')[0][0])

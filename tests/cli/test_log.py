@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,88 @@ def test_as_json_it_is_one_event_a_line(line: Line, capsys: pytest.CaptureFixtur
     }
 
 
+def events_of(argv: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert factory(["log", *argv]) == 0
+    return lines_of(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, 0), (1, 1), (3, 3), (99, 5)])
+def test_the_newest_events_are_counted_without_those_that_are_not_shown(
+    line: Line, capsys: pytest.CaptureFixture[str], count: int, shown: int
+) -> None:
+    line.store.write(Event.UNIT_TOLD, now=NOW, unit="other", who="person", text="use Redis")
+    line.fact("trunk", {})
+    whole = events_of([], capsys)
+
+    newest = events_of(["-n", str(count)], capsys)
+
+    assert newest == whole[len(whole) - shown :]
+
+
+def test_the_newest_events_as_json_are_all_kinds_of_events(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.fact("trunk", {})
+
+    factory(["log", "--json", "-n", "2"])
+
+    entries = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [entry["event"] for entry in entries] == ["attempt.started", "fact.changed"]
+
+
+def test_of_one_unit_the_newest_events_and_as_many_lines_of_its_agent_are_shown(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_dir(line, 2) / "output.log").write_bytes(b"one\ntwo\nthree\n")
+    line.unit("late", UnitState.READY)
+
+    assert events_of(["fix-login", "-n", "2"], capsys) == [
+        "attempt 1 ended: test was red",
+        "attempt 2 started on w1: claude",
+        "│ two",
+        "│ three",
+    ]
+
+
+def test_events_are_shown_since_a_duration_or_a_date(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hour_ago, day_ago = NOW - timedelta(hours=1), NOW - timedelta(days=1)
+    line.store.write(Event.UNIT_TOLD, now=day_ago, unit="other", who="person", text="a day")
+    line.store.write(Event.UNIT_TOLD, now=hour_ago, unit="other", who="person", text="an hour")
+    line.store.write(Event.UNIT_TOLD, now=NOW, unit="other", who="person", text="now")
+    local = (hour_ago - timedelta(minutes=1)).astimezone()
+
+    for since in ("2h", "90min", "90 m", "7000s", str(local), f"{local:%Y-%m-%d %H:%M:%S}"):
+        assert events_of(["--since", since], capsys)[-2:] == [
+            "other: person: an hour",
+            "other: person: now",
+        ], since
+        assert len(events_of(["--since", since], capsys)) == 2
+    assert events_of(["--since", "2h", "-n", "1"], capsys) == ["other: person: now"]
+    assert events_of(["--since", "9999-01-01"], capsys) == []
+    assert len(events_of(["--since", "3d"], capsys)) == 7
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--since", "yesterday"], "--since yesterday: this is neither a duration nor a date"),
+        (["--since", "999999999d"], "neither"),
+        (["--since", ""], "neither"),
+        (["--since", "0001-01-01"], ""),
+        (["-n", "-1"], "-n"),
+        (["-n", "many"], "argument -n: 'many' is not a number such as 20"),
+    ],
+)
+def test_a_wrong_beginning_is_a_usage_error(
+    line: Line, argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = factory(["log", *argv])
+
+    assert (code, said in capsys.readouterr().err) == (2 if said else code, True)
+
+
 def test_an_unknown_unit_is_refused_with_a_did_you_mean(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +244,25 @@ def test_following_changes_over_to_the_next_attempt(line: Line) -> None:
 
     assert more[0].endswith("attempt 3 started on w1: claude")
     assert more[1] == "  │ third"
+
+
+def test_following_from_now_on_shows_a_new_attempt_from_its_first_line(line: Line) -> None:
+    (run_dir(line, 2) / "output.log").write_bytes(b"second\n")
+
+    with place.store(str(line.root)) as con:
+        begin = log.Begin(seen=99, lines=0)
+        told = log.follow(con, str(line.root), "fix-login", as_json=False, on=True, begin=begin)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "time.sleep",
+                lambda _: (
+                    (run_dir(line, 3) / "output.log").write_bytes(b"third\nmore\n")
+                    and line.attempt("fix-login", 3)
+                ),
+            )
+            shown = [next(told), next(told)]
+
+    assert shown == ["  │ third", "  │ more"]
 
 
 def test_following_reads_only_new_events_and_the_state_of_the_unit(
