@@ -105,7 +105,7 @@ def test_the_demo_shows_a_whole_line(demo: str) -> None:
         r" +IndexError: list index out of range\n",
         r"fix-total +w\d starts attempt 2, and knows why 1 failed\n",
         r"“The gate was red: test_an_empty_cart_costs_nothing”",
-        r"readme-hours +attempt 1 does not land\n +conflicts with trunk in README.md\n",
+        r"readme-hours +attempt 1 does not land\n +conflicts with `readme-tea` \(landed \w{7}\) in\n +README.md\n",
         r"rounding +attempt 1 asks you a question, and frees its worker\n",
         r"\$ factory answer E1 1\n",
         r"rounding +w\d starts attempt 2, and knows your answer\n",
