@@ -11,6 +11,7 @@ from factory.ground.settings import Settings
 from factory.people.causes import Ask
 from factory.people.escalations import Escalations
 from factory.store.journal import Event
+from factory.store.ports import Store
 from factory.store.records import Attempt, Card, CardKind, Hook
 from factory.store.unit import EndReason, Unit, UnitState
 from tests.accepted import accepted
@@ -28,8 +29,8 @@ def later(seconds: float) -> datetime:
 class OnRecord:
     """One line; each call writes what a daemon would have written."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.store = MemoryStore()
+    def __init__(self, folder: Path, *, store: Store | None = None, **settings: Any) -> None:
+        self.store = store or MemoryStore()
         where = Places(root=folder, common_dir=folder / ".git", work=folder / "work")
         self.state = DaemonState(settings=Settings(**settings), places=where, environ={})
         self.repairs: list[tuple[str, str]] = []

@@ -27,7 +27,7 @@ class Prompt:
     def failure(self) -> str:
         """Return the failed test or the sentence about the conflict; empty if there is neither."""
         _, _, told = self.text.partition("## What went wrong")
-        found = re.search(r"^(?:FAIL|ERROR): (\w+)|^(.*conflicts with .* in .*)", told, re.MULTILINE)
+        found = re.search(r"^(?:FAIL|ERROR): (\w+)|^(conflicts with .* in .*)", told, re.MULTILINE)
         return found[1] or found[2] if found else ""
 
     @property

@@ -27,7 +27,7 @@ SIGNALS = (
 )
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "DROP", "ALTER")
-READS = {"version", "rev-parse", "ls-tree", "cat-file", "diff-tree", "diff-index", "for-each-ref", "ls-files",
+READS = {"version", "blame", "rev-parse", "ls-tree", "cat-file", "diff-tree", "diff-index", "for-each-ref", "ls-files",
          "check-ignore",
          "symbolic-ref", "reflog", "rev-list", "worktree", "status", "config", "log", "merge-base", "check-attr",
          "diff-files", "pack-objects", "show"}  # fmt: skip

@@ -23,6 +23,7 @@ PLACES = {*effects(), *EVENTS} - {"store.EVENT"}
 NOWHERE = {
     "store.workspace.abandoned": "needs a process that SIGKILL does not end",
     "store.request.made": "written by the commands, not by the daemon",
+    "store.attempt.explained": "needs busy benches: tests/attempt/test_explained.py dies there",
     "store.kept.pruned": "needs folders that are `keep.days` old",
     **dict.fromkeys(
         ("archive.pack", "archive.loose", "archive.merge"),
