@@ -28,6 +28,7 @@ FOLDER = Path(__file__).with_name("json")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PRINTED: Mapping[str, type] = {  # file → what the command prints
     "status": rows.Status,
+    "list": unit_rows.Listing,
     "show-unit": unit_rows.Unit,
     "show-card": rows.ShownCard,
     "log": unit_rows.Entry,

@@ -52,6 +52,7 @@ def printed_by(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
 def check_all(capsys: pytest.CaptureFixture[str], units: list[str], cards: list[str]) -> None:
     """Check what every command prints that reads the store."""
     printed.check("status", printed_by(capsys, "status"))
+    printed.check("list", printed_by(capsys, "list"))
     printed.check("config", printed_by(capsys, "config"))
     for unit in units:
         printed.check("show-unit", printed_by(capsys, "show", unit))

@@ -19,6 +19,7 @@ Commands = Mapping[str, str]  # name → the module with the function of that na
 
 FACTORY: Commands = {
     "status": "status",
+    "list": "listing",
     "show": "show",
     "log": "log",
     "diff": "show",

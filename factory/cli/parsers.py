@@ -6,7 +6,7 @@ command.
 """
 
 from argparse import Action, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 Declare = Callable[[ArgumentParser], None]
@@ -39,7 +39,7 @@ def usage(parser: ArgumentParser) -> str:
     return " ".join(parts)
 
 
-def actions(parser: ArgumentParser) -> list[Action]:
+def actions(parser: ArgumentParser) -> Sequence[Action]:
     """Return its arguments and options without --help, in the order of declaration."""
     return [action for action in parser._actions if action.dest != "help"]
 
@@ -75,6 +75,21 @@ def status(parser: ArgumentParser) -> None:
         "--watch", action="store_true", help="show it again each second until Ctrl-C"
     )
     _examples(parser, "factory status", "factory status --watch", "factory status --json")
+
+
+def list(parser: ArgumentParser) -> None:
+    """List the units of all states, newest first."""
+    parser.description = "Lists the units of all states, newest first; without -n, the newest 50."
+    which = parser.add_argument_group("which units")
+    which.add_argument(
+        "--state", metavar="STATE", help="list the units in this state, such as waiting or landed"
+    )
+    which.add_argument(
+        "-n", dest="newest", metavar="N", type=_count, help="list the newest N units"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help=JSON)
+    _examples(parser, "factory list", "factory list --state held", "factory list -n 200 --json")
 
 
 def show(parser: ArgumentParser) -> None:
@@ -409,7 +424,7 @@ def demo(parser: ArgumentParser) -> None:
 
 # The commands in the order of --help, by the headings there.
 FACTORY: Mapping[str, tuple[Declare, ...]] = {
-    "what happens": (status, show, log, diff, why),
+    "what happens": (status, list, show, log, diff, why),
     "what you say": (answer, tell, retry, cancel, pause, resume),
     "tasks": (add, check),
     "set-up": (gate, config, doctor),

@@ -18,6 +18,8 @@ TASK = (
     'FROM "spec" AS s LEFT JOIN "task" AS t ON t."unit" = s."unit" WHERE s."unit" = ?'
 )
 
+LISTED = (*views.IN_SHORT, "accepted", "landed", "commit", "on_trunk")
+
 
 def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
     """Return the whole record of a unit."""
@@ -39,6 +41,27 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
             escalations=_cards(con, name),
             remarks=_remarks(con, name),
         )
+
+
+def listing(con: sqlite3.Connection, now: str, *, state: str = "", most: int) -> unit_rows.Listing:
+    """Return the newest units, at most `most`. With `state`, only the units in that state."""
+    condition = '"state" = ?' if state else "1"
+    of = (state,) if state else ()
+    newest = f'{condition} ORDER BY "accepted" DESC, "id" DESC LIMIT ?'
+    with views.one_state(con):
+        ((count,),) = views.fetch(con, f'SELECT count(*) FROM "unit" WHERE {condition}', *of)
+        some = views.units(con, newest, *of, most)
+        known, told, missing = views.needed(con, some), views.told(con, now), _missing(con)
+    found = []
+    for unit in some:
+        unit["why"] = whys.why(unit, known, told, now)
+        unit["on_trunk"] = unit["state"] == UnitState.LANDED and unit["id"] not in missing
+        found.append(unit_rows.ListedUnit(**{name: unit[name] for name in LISTED}))
+    return unit_rows.Listing(schema=rows.VERSION, at=now, units=found, more=count - len(found))
+
+
+def _missing(con: sqlite3.Connection) -> frozenset[str]:
+    return frozenset(views.trunk(con).missing)
 
 
 def progress(con: sqlite3.Connection, name: str) -> tuple[UnitState, int]:

@@ -372,6 +372,16 @@ def moving(con: sqlite3.Connection, unit: "Json") -> dict[str, str]:
     return {}
 
 
+def told(con: sqlite3.Connection, now: str) -> dict[str, str]:
+    """Return what each ready and each queued unit waits for, by its id."""
+    stopped = daemon(con).state == "stopped"
+    still_open = open_units(con)
+    queue = _queue(con, still_open, stopped=stopped)
+    found = {row.unit: row.why for row in queue}
+    found.update(_ready(con, still_open, now, stopped=stopped))
+    return found
+
+
 def needed(con: sqlite3.Connection, some: "list[Json]") -> dict[str, UnitState]:
     """Return the states of what these units need; if one is unknown, of all open units too."""
     names = set[str]()
