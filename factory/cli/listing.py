@@ -62,8 +62,9 @@ def _cells(unit: unit_rows.ListedUnit, now: datetime) -> Sequence[str]:
 def _about(unit: unit_rows.ListedUnit) -> str:
     """Return why the unit does not move; if it moves or has landed, its title."""
     if unit.state == UnitState.LANDED:
-        gone = "" if unit.on_trunk else f"not on trunk any more; again: factory retry {unit.id}"
-        return f"{unit.commit[:10]}  {gone or unit.title}"
+        if not unit.on_trunk:
+            return f"not on trunk any more; again: factory retry {unit.id}"
+        return f"{unit.commit[:10]} {unit.title}"
     if unit.state == UnitState.RUNNING:
         return unit.title
     return unit.why or unit.title

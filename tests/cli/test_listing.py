@@ -38,7 +38,7 @@ def test_all_units_are_listed_newest_first_in_the_words_of_status(
         "fix-login  running 20 min    Fix login",
         "old        cancelled 30 min  cancelled by hand",
         "typo       landed 40 min     aaaaaaaaaa Title of typo",
-        "gone       landed 50 min     bbbbbbbbbb not on trunk any more; again: factory re…",
+        "gone       landed 50 min     not on trunk any more; again: factory retry gone",
     ]
 
 
