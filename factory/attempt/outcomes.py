@@ -309,7 +309,8 @@ class Outcomes:
             return words.crash_loop(unit, attempt.detail)
         if attempt.reason is EndReason.CONFLICT:
             return words.conflict(unit, attempt.detail)
-        is_red = attempt.reason is EndReason.GATE_RED and attempt.commit
+        # Its work alone is green if it only does not fit what landed.
+        is_red = attempt.reason is EndReason.GATE_RED and attempt.commit and not attempt.clashes
         gate = f"To run the gates on its work: factory gate --tree {attempt.commit[:12]}\n\n"
         return words.attempts_exhausted(
             unit,

@@ -140,6 +140,7 @@ async def test_a_card_says_first_what_a_unit_does_not_fit(scene: Scene) -> None:
         "It failed after 1 attempt. What now?"
     )
     assert "What landed meanwhile:" in card.evidence
+    assert "factory gate" not in card.evidence  # there it is green
 
 
 async def test_a_conflict_names_the_unit_that_landed_the_other_lines(scene: Scene) -> None:
