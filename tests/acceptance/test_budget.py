@@ -270,7 +270,7 @@ def test_agents_that_start_together_stay_within_the_minutes_of_the_day(cold: Lin
     cold.until("two run", lambda: cold.status()["budget"]["reserved_minutes"] == 90.0)
 
     def waits() -> bool:
-        whys = [unit.why for unit in cold.store.select(Unit, state=UnitState.READY)]
+        whys = [cold.why(unit.id) for unit in cold.store.select(Unit, state=UnitState.READY)]
         return whys == ["the rest of today's budget is reserved for running attempts"]
 
     cold.until("the third waits, and says why", waits)
