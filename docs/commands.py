@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from factory.cli import parsers
-from factory.cli.main import LATER
+from factory.cli.about import LATER
 
 PAGE = Path(__file__).with_name("commands.md")
 MARK = "<!-- commands: written by `make commands` -->"

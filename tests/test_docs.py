@@ -17,7 +17,7 @@ import pytest
 from docs import commands, settings
 from factory.agents import runtime, runtime_file
 from factory.attempt.prompts import Brief
-from factory.cli import main, parsers
+from factory.cli import about, parsers
 from factory.ground.errors import ConfigError, FactoryError
 from factory.ground.settings_file import KEYS, NOT_YET
 from factory.inference.infer import rules_of
@@ -267,7 +267,7 @@ def test_every_command_of_both_programs_is_documented_with_its_flags() -> None:
         for program in parsers.PROGRAMS
         for name in parsers.declarations(program)
     }
-    later = {f"factory {name}" for name in main.LATER}
+    later = {f"factory {name}" for name in about.LATER}
 
     assert set(documented) == built | later
     assert {

@@ -8,15 +8,15 @@ own errors.
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from factory import __version__
-from factory.cli import parsers, say
-from factory.ground.errors import FactoryError, NotYet, UsageError, did_you_mean
+from factory.cli import about, parsers, say
+from factory.ground.errors import FactoryError
 
 Commands = Mapping[str, str]  # name → the module with the function of that name
 
+ABOUT: Commands = {"help": "about", "version": "about"}
 FACTORY: Commands = {
     "status": "status",
     "list": "listing",
@@ -35,6 +35,7 @@ FACTORY: Commands = {
     "gate": "gate",
     "config": "config",
     "doctor": "doctor",
+    **ABOUT,
 }
 FACTORYD: Commands = {
     "start": "life",
@@ -42,8 +43,10 @@ FACTORYD: Commands = {
     "restart": "life",
     "init": "config",
     "demo": "demo",
+    **ABOUT,
 }
-LATER = {"report": "a summary of days", "inbox": "cards in full screen", "top": "a live view"}
+# Options that people try in place of a command.
+_SAME = {"-h": "help", "--help": "help", "--version": "version"}
 
 
 def factory(argv: Sequence[str] | None = None) -> int:
@@ -100,36 +103,9 @@ def _drop_output() -> None:
 
 
 def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:
-    name, *rest = argv or ["--help"]
-    if name in ("-h", "--help"):
-        print("\n".join(_overview(program)))
-        return 0
-    if name == "--version":
-        print(f"{program} {__version__}")
-        return 0
-    if name in LATER and program == "factory":
-        raise NotYet(f"factory {name} ({LATER[name]}). Until then: factory status, factory log.")
-    if name not in commands:
-        raise UsageError(
-            f"there is no command {name!r}{_meant(name, commands)}\n  see: {program} --help"
-        )
+    typed, *rest = argv or ["help"]
+    name = _SAME.get(typed, typed)
+    about.check_command(program, name)
     args = parsers.make(program, name).parse_args(rest)
     command = getattr(import_module(f"factory.cli.{commands[name]}"), name)
     return int(command(args))
-
-
-def _meant(name: str, commands: Commands) -> str:
-    for program, its in (("factory", FACTORY), ("factoryd", FACTORYD)):
-        if name in its:
-            return f": did you mean {program} {name}?"
-    return did_you_mean(name, commands)
-
-
-def _overview(program: str) -> Iterator[str]:
-    yield f"usage: {program} COMMAND [OPTION…]"
-    for heading, group in parsers.PROGRAMS[program].items():
-        yield f"\n{heading}:"
-        for declare in group:
-            yield f"  {declare.__name__:<10}{declare.__doc__}"
-    other = "factoryd start|stop" if program == "factory" else "factory status|add|…"
-    yield f"\nThe other program: {other}. Each command's --help has examples."

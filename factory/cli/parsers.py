@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 Declare = Callable[[ArgumentParser], None]
+_LIKELY = {"factory": "log", "factoryd": "stop"}  # commands in examples of `help`
 JSON = "print JSON for programs, one object on a line"
 
 
@@ -21,6 +22,7 @@ def make(program: str, name: str) -> ArgumentParser:
         add_help=False,
         formatter_class=RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(program=program)
     declarations(program)[name](parser)
     parser.usage = f"{parser.prog} {usage(parser)}".rstrip()
     others = parser.add_argument_group("other options")
@@ -422,15 +424,34 @@ def demo(parser: ArgumentParser) -> None:
     _examples(parser, "factoryd demo", "factoryd demo --keep")
 
 
+# ── about ──
+
+
+def help(parser: ArgumentParser) -> None:
+    """Show the commands, or the help of one command."""
+    parser.description = "Shows the commands of this program, or the help of one command."
+    parser.add_argument("command", metavar="COMMAND", nargs="?", help="a command of this program")
+    program = parser.get_default("program")
+    _examples(parser, f"{program} help", f"{program} help {_LIKELY[program]}")
+
+
+def version(parser: ArgumentParser) -> None:
+    """Show the installed version."""
+    parser.description = "Shows the version of the installed program."
+    _examples(parser, parser.prog)
+
+
 # The commands in the order of --help, by the headings there.
 FACTORY: Mapping[str, tuple[Declare, ...]] = {
     "what happens": (status, list, show, log, diff, why),
     "what you say": (answer, tell, retry, cancel, pause, resume),
     "tasks": (add, check),
     "set-up": (gate, config, doctor),
+    "about": (help, version),
 }
 FACTORYD: Mapping[str, tuple[Declare, ...]] = {
     "the daemon": (start, stop, restart),
     "to begin with": (init, demo),
+    "about": (help, version),
 }
 PROGRAMS = {"factory": FACTORY, "factoryd": FACTORYD}

@@ -115,9 +115,50 @@ def test_a_files_name_that_is_said_does_not_steer_the_terminal(
     assert capsys.readouterr().err == "factory: nope: No such file or directory\n"
 
 
-def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert factoryd(["--version"]) == 0
-    assert capsys.readouterr().out == f"factoryd {__version__}\n"
+@pytest.mark.parametrize("word", ["--version", "version"])
+@pytest.mark.parametrize("program", [factory, factoryd])
+def test_the_version_is_said(
+    program: Callable[[list[str]], int], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program([word]) == 0
+    assert capsys.readouterr().out == f"{program.__name__} {__version__}\n"
+
+
+@pytest.mark.parametrize("program", [factory, factoryd])
+def test_help_without_a_command_lists_the_commands(
+    program: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for argv in ([], ["help"], ["--help"], ["-h"]):
+        assert program(argv) == 0
+        shown.append(capsys.readouterr().out)
+
+    assert shown == [shown[0]] * 4
+    assert shown[0].startswith(f"usage: {program.__name__} COMMAND")
+
+
+def test_help_of_a_command_is_what_the_command_says_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    codes = [factoryd(["help", "stop"]), factoryd(["stop", "--help"])]
+
+    first, second = capsys.readouterr().out.split("usage: ")[1:]
+    assert (codes, first) == ([0, 0], second)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("anwser", "did you mean answer?"),
+        ("start", "did you mean factoryd start?"),
+        ("top", "not yet: factory top"),
+    ],
+)
+def test_help_of_an_unknown_command_is_a_usage_error(
+    command: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert factory(["help", command]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_outside_of_a_repository_the_error_says_what_to_do(
