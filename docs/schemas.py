@@ -16,9 +16,10 @@ from textwrap import dedent
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from factory.cli.config import Guards
+from factory.cli.doctor import Findings
 from factory.cli.smoke import AgentCheck
 from factory.ground.settings_file import KEYS, Value
-from factory.store import rows, unit_rows
+from factory.store import list_rows, rows, unit_rows
 from factory.store.journal import Event
 from factory.store.records import CardKind
 from factory.store.states import UnitState
@@ -28,12 +29,14 @@ FOLDER = Path(__file__).with_name("json")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PRINTED: Mapping[str, type] = {  # file → what the command prints
     "status": rows.Status,
-    "list": unit_rows.Listing,
+    "list": list_rows.Listing,
     "show-unit": unit_rows.Unit,
     "show-card": rows.ShownCard,
     "log": unit_rows.Entry,
     "config": rows.Config,
     "config-guards": Guards,
+    "why": list_rows.Why,
+    "doctor": Findings,
     "doctor-agent": AgentCheck,
 }
 Schema = dict[str, Any]
@@ -58,6 +61,7 @@ NAMES = {
     "Kind": CardKind,
     "Reason": EndReason,
     "EventName": Event,
+    "Entry": unit_rows.Entry,
 }
 
 

@@ -56,6 +56,7 @@ def check_all(capsys: pytest.CaptureFixture[str], units: list[str], cards: list[
     printed.check("config", printed_by(capsys, "config"))
     for unit in units:
         printed.check("show-unit", printed_by(capsys, "show", unit))
+        printed.check("why", printed_by(capsys, "why", unit))
     for card in cards:
         printed.check("show-card", printed_by(capsys, "show", card))
     assert factory(["log", "--json"]) == 0

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import anyio
 
@@ -42,11 +43,62 @@ from factory.repo.access import first_unusable, me, owner
 from factory.repo.examine import examine
 from factory.repo.locate import locate
 from factory.repo.trunk import make
+from factory.store import rows
 from factory.store.high_water import HighWater
 from factory.store.sqlite import SqliteStore, making_anew
 
 Told = tuple[Grade, str]
-TO_MEND = " To fix it, while the daemon is stopped: factory doctor --fix"
+FIX = "factory doctor --fix"
+TO_MEND = f" To fix it, while the daemon is stopped: {FIX}"
+
+
+class Found(rows.Row):
+    """One thing that doctor looked at."""
+
+    grade: Grade
+    """`bad`: it has to be repaired. `note`: it is worth knowing."""
+
+    says: str
+    """What was found."""
+
+    fix: str
+    """The command that repairs it while the daemon is stopped; empty if no command does."""
+
+
+class Findings(rows.Row):
+    """What `factory doctor --json` prints."""
+
+    schema: Literal[1]
+    """The version of this format."""
+
+    ok: bool
+    """Whether nothing is bad."""
+
+    found: Sequence[Found]
+    """Everything that doctor looked at, in that order."""
+
+
+class Report:
+    """Prints each finding at once; as JSON, all of them at the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._found: list[Found] = []
+        self._ok = True
+
+    def tell(self, grade: Grade, what: str, *, fix: str = "") -> None:
+        """Add a finding."""
+        self._ok = self._ok and grade != BAD
+        self._found.append(Found(grade=grade, says=what, fix=fix))
+        if not self._as_json:
+            hint = TO_MEND if fix else ""
+            print(say.paint(f"{grade:<5}", STYLES[grade]), say.clean(what + hint), flush=True)
+
+    def end(self) -> int:
+        """Return exit code 1 if a finding is bad."""
+        if self._as_json:
+            print(say.as_json(Findings(schema=rows.VERSION, ok=self._ok, found=self._found)))
+        return int(not self._ok)
 
 
 def doctor(args: Namespace) -> int:
@@ -55,36 +107,30 @@ def doctor(args: Namespace) -> int:
         raise UsageError("--fix, --rebuild and --agent exclude each other")
     if args.agent:
         return check_agent(args)
-    if args.json:
-        raise UsageError("--json goes with --agent")
+    if args.json and args.rebuild:
+        raise UsageError("--rebuild has no --json")
     top = Path(place.repository())
     if args.rebuild:
         return anyio.run(_rebuild, top)
-    return anyio.run(_doctor, top, args.fix)
+    report = Report(as_json=args.json)
+    anyio.run(_doctor, top, args.fix, report)
+    return report.end()
 
 
-async def _doctor(top: Path, fix: bool) -> int:
-    """Print every finding; return exit code 1 if one of them is bad."""
-    is_bad = False
+async def _doctor(top: Path, fix: bool, report: Report) -> None:
+    """Tell the report every finding."""
     for grade, what in _plain(top):
-        is_bad |= _tell(grade, what)
+        report.tell(grade, what)
     try:
         for sentence in _unusable(top):
-            is_bad |= _tell(BAD, sentence)
-        async for finding in _look(top, fix=fix):
-            hint = TO_MEND if finding.mend else ""
-            is_bad |= _tell(BAD if finding.matters else NOTE, finding.said + hint)
+            report.tell(BAD, sentence)
+        async for finding in _look(top, report, fix=fix):
+            grade = BAD if finding.matters else NOTE
+            report.tell(grade, finding.said, fix=FIX if finding.mend else "")
     except RefusedByState:
         raise
     except FactoryError as error:
-        is_bad |= _tell(BAD, str(error))
-    return int(is_bad)
-
-
-def _tell(grade: Grade, what: str) -> bool:
-    """Print a line; return whether it is bad."""
-    print(say.paint(f"{grade:<5}", STYLES[grade]), say.clean(what))
-    return grade == BAD
+        report.tell(BAD, str(error))
 
 
 def _plain(top: Path) -> Iterator[Told]:
@@ -155,20 +201,20 @@ def _daemon(top: Path) -> Told:
     return OK, f"daemon {state}"
 
 
-async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
+async def _look(top: Path, report: Report, *, fix: bool) -> AsyncIterator[Finding]:
     """Yield the findings in the factory's records and folders, after `fix`; raise FactoryError."""
     environ = dict(os.environ)
     chosen = _settings(top)
     repository = await the_repository(top, environ, chosen)
-    _tell(OK, f"git repository, trunk is {repository.branch}")
+    report.tell(OK, f"git repository, trunk is {repository.branch}")
     names = await the_names(repository, environ)
     for warning in names.warnings:
-        _tell(NOTE, warning)
+        report.tell(NOTE, warning)
     where = places(repository.root, repository.common_dir, environ, names)
     check_writable(where)
     sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
     await sandbox.look()
-    _tell_protections(sandbox)
+    _tell_protections(sandbox, report)
     try:
         sandbox.check(chosen.sandbox.mode)
     except ConfigError as error:  # a start would fail for this reason
@@ -197,15 +243,15 @@ async def _look(top: Path, *, fix: bool) -> AsyncIterator[Finding]:
             )
             if fix:
                 await floor.trunk.refresh()
-                await _mend([each async for each in strays.find(daemon=False)])
+                await _mend([each async for each in strays.find(daemon=False)], report)
             async for each in strays.find(daemon=runs):
                 yield each
 
 
-def _tell_protections(sandbox: Sandbox) -> None:
-    _tell(NOTE if sandbox.says else OK, sandbox.protections)
+def _tell_protections(sandbox: Sandbox, report: Report) -> None:
+    report.tell(NOTE if sandbox.says else OK, sandbox.protections)
     if not proc.PROC:
-        _tell(
+        report.tell(
             NOTE,
             "no /proc: a process that leaves its process group "
             "and clears the marker in its environment "
@@ -223,10 +269,10 @@ def _unusable(top: Path) -> Iterator[str]:
             yield found.said
 
 
-async def _mend(found: Sequence[Finding]) -> None:
+async def _mend(found: Sequence[Finding], report: Report) -> None:
     for each in found:
         if each.mend is not None and await each.mend() is not False:
-            _tell(OK, f"mended: {each.said}")
+            report.tell(OK, f"mended: {each.said}")
 
 
 async def _later() -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from factory.cli import place, say
 from factory.ground.errors import UsageError, did_you_mean
-from factory.store import unit_rows, unit_views, views
+from factory.store import list_rows, unit_views, views
 from factory.store.states import UnitState
 
 MOST = 50  # most units without -n
@@ -44,7 +44,7 @@ def _state(text: str | None) -> str:
     )
 
 
-def _lines(seen: unit_rows.Listing, state: str) -> Iterator[str]:
+def _lines(seen: list_rows.Listing, state: str) -> Iterator[str]:
     now = datetime.fromisoformat(seen.at)
     cells = [_cells(unit, now) for unit in seen.units]
     if cells:
@@ -55,11 +55,11 @@ def _lines(seen: unit_rows.Listing, state: str) -> Iterator[str]:
         yield f"… and {seen.more} more (factory list{of_state} -n {every})"
 
 
-def _cells(unit: unit_rows.ListedUnit, now: datetime) -> Sequence[str]:
+def _cells(unit: list_rows.ListedUnit, now: datetime) -> Sequence[str]:
     return unit.id, f"{unit.state} {say.ago(unit.since, now)}", _about(unit)
 
 
-def _about(unit: unit_rows.ListedUnit) -> str:
+def _about(unit: list_rows.ListedUnit) -> str:
     """Return why the unit does not move; if it moves or has landed, its title."""
     if unit.state == UnitState.LANDED:
         if not unit.on_trunk:

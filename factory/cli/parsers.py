@@ -173,7 +173,9 @@ def why(parser: ArgumentParser) -> None:
     """Show why a unit waits, was retried, or landed."""
     parser.description = "Shows why a unit is in its state and how it got there."
     parser.add_argument("id", metavar="ID", help="a unit's id")
-    _examples(parser, "factory why fix-login")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help=JSON)
+    _examples(parser, "factory why fix-login", "factory why fix-login --json")
 
 
 # ── what you say ──
@@ -341,13 +343,15 @@ def doctor(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="check an agent: its program, version, login, and whether it lands a small unit",
     )
-    agent.add_argument("--json", action="store_true", help=f"{JSON}; only with --agent")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help=f"{JSON}; not with --rebuild")
     _examples(
         parser,
         "factory doctor",
         "factory doctor --fix",
         "factory doctor --rebuild",
         "factory doctor --agent claude",
+        "factory doctor --json",
     )
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from factory.cli import log, named, place, say, status
 from factory.ground.errors import FactoryError, UsageError
-from factory.store import rows, unit_rows, unit_views, views
+from factory.store import list_rows, rows, unit_rows, unit_views, views
 from factory.store.spending import charge
 from factory.store.states import FINAL, UnitState
 
@@ -37,7 +37,11 @@ def show(args: Namespace) -> int:
 def why(args: Namespace) -> int:
     """Shows why a unit is in its state, what it waits for, and what led there."""
     with place.store(place.root()) as con:
-        for text in _chain(con, named.the_unit(con, args.id)):
+        unit = named.the_unit(con, args.id)
+        if args.json:
+            print(say.as_json(_why(con, unit)))
+            return 0
+        for text in _chain(con, unit):
             print(text)
     return 0
 
@@ -178,24 +182,50 @@ def _chain(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
         yield f"  trunk was rewritten and does not hold {unit.commit[:10]} any more; {again}"
     yield from _clash(unit)
     yield from _needs(con, unit)
-    for card in unit.escalations:
-        if card.state == "open":
-            yield f"  {card.id} waits for your answer: factory show {card.id}"
+    for card in _open_cards(unit):
+        yield f"  {card} waits for your answer: factory show {card}"
     yield ""
     for entry in unit_views.log(con, unit=unit.id):
         yield from log.told(entry, of_one=True)
 
 
+def _why(con: sqlite3.Connection, unit: unit_rows.Unit) -> list_rows.Why:
+    return list_rows.Why(
+        schema=rows.VERSION,
+        unit=unit.id,
+        state=unit.state,
+        since=unit.since,
+        why=unit.why,
+        on_trunk=unit.on_trunk,
+        needs=[*_missing(con, unit)],
+        cards=_open_cards(unit),
+        events=[*unit_views.log(con, unit=unit.id)],
+    )
+
+
+def _open_cards(unit: unit_rows.Unit) -> list[str]:
+    return [card.id for card in unit.escalations if card.state == "open"]
+
+
 def _needs(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
     what = "its part" if unit.state == UnitState.SPLIT else "needs"
+    for need in _missing(con, unit):
+        if need.state is None:
+            meant = named.meant(con, need.unit, own=unit.id)
+            yield f"  {what} {say.line(need.unit)}, which is no unit{meant}"
+        else:
+            because = f" ({say.line(need.why)})" if need.why else ""
+            yield f"  {what} {need.unit}, which is {need.state}{because}: factory why {need.unit}"
+
+
+def _missing(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[list_rows.Need]:
+    """Yield what the unit needs, or its parts, if they have not landed."""
     for name in unit.needs:
         need = unit_views.show(con, name)
         if need is None:
-            meant = named.meant(con, name, own=unit.id)
-            yield f"  {what} {say.line(name)}, which is no unit{meant}"
+            yield list_rows.Need(unit=name, state=None, why="")
         elif need.state != UnitState.LANDED:
-            because = f" ({say.line(need.why)})" if need.why else ""
-            yield f"  {what} {name}, which is {need.state}{because}: factory why {name}"
+            yield list_rows.Need(unit=name, state=need.state, why=need.why)
 
 
 # ── what it changes ──

@@ -299,38 +299,6 @@ class Unit(OpenUnit):
     """The messages between people and the unit's agents."""
 
 
-class ListedUnit(OpenUnit):
-    """A short description of a unit in any state."""
-
-    accepted: Time
-    """When the unit's task file was dropped."""
-
-    landed: Time | None
-    """When the unit landed."""
-
-    commit: str
-    """The unit's commit on trunk; empty until the unit has landed."""
-
-    on_trunk: bool
-    """Whether the unit's commit is on trunk now."""
-
-
-class Listing(Row):
-    """What `factory list --json` prints."""
-
-    schema: Literal[1]
-    """The version of this format."""
-
-    at: Time
-    """The time of this list."""
-
-    units: Sequence[ListedUnit]
-    """The units, newest first."""
-
-    more: int
-    """The number of older units that are not in this list. Unit: units."""
-
-
 class RequestArgs(Row):
     """The arguments of a command's request."""
 

@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
-from factory.store import rows, story, unit_rows, views, whys
+from factory.store import list_rows, rows, story, unit_rows, views, whys
 from factory.store.opening import PAGE
 from factory.store.states import UnitState
 from factory.store.views import Json
@@ -43,7 +43,7 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
         )
 
 
-def listing(con: sqlite3.Connection, now: str, *, state: str = "", most: int) -> unit_rows.Listing:
+def listing(con: sqlite3.Connection, now: str, *, state: str = "", most: int) -> list_rows.Listing:
     """Return the newest units, at most `most`. With `state`, only the units in that state."""
     condition = '"state" = ?' if state else "1"
     of = (state,) if state else ()
@@ -56,8 +56,8 @@ def listing(con: sqlite3.Connection, now: str, *, state: str = "", most: int) ->
     for unit in some:
         unit["why"] = whys.why(unit, known, told, now)
         unit["on_trunk"] = unit["state"] == UnitState.LANDED and unit["id"] not in missing
-        found.append(unit_rows.ListedUnit(**{name: unit[name] for name in LISTED}))
-    return unit_rows.Listing(schema=rows.VERSION, at=now, units=found, more=count - len(found))
+        found.append(list_rows.ListedUnit(**{name: unit[name] for name in LISTED}))
+    return list_rows.Listing(schema=rows.VERSION, at=now, units=found, more=count - len(found))
 
 
 def _missing(con: sqlite3.Connection) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """`factory doctor` on a factory that worked: what it finds, what it mends, and a store made anew."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -19,6 +20,7 @@ from factory.store.journal import Event
 from factory.store.records import Attempt
 from factory.store.sqlite import SqliteStore
 from factory.store.unit import EndReason, Unit, UnitState
+from tests import printed
 from tests.acceptance.line import Line
 from tests.accepted import accepted
 from tests.git_repo import git
@@ -113,8 +115,13 @@ def test_strays_are_found_and_mended_and_no_tree_is_lost(
     (stray / "tree/left.txt").write_text("left\n")
 
     code, found = said(capsys)
+    assert factory(["doctor", "--json"]) == 1
+    as_json = json.loads(capsys.readouterr().out)
     fixed, mended = said(capsys, "--fix")
 
+    printed.check("doctor", as_json)
+    ((says, fix),) = [(e["says"], e["fix"]) for e in as_json["found"] if e["grade"] == "bad"]
+    assert (as_json["ok"], fix, says in found[0]) == (False, "factory doctor --fix", True)
     assert (code, len(found)) == (1, 1)
     assert f"{lock} was left behind by a killed git" in found[0]
     assert (fixed, len(mended)) == (0, 4)
@@ -288,6 +295,7 @@ def test_nothing_is_mended_behind_the_back_of_a_daemon(
 
 def test_both_options_at_once_are_refused(line: Line) -> None:
     assert factory(["doctor", "--fix", "--rebuild"]) == 2
+    assert factory(["doctor", "--json", "--rebuild"]) == 2
 
 
 # ── a store made anew ──

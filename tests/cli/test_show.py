@@ -10,6 +10,7 @@ from factory.cli.main import factory
 from factory.store.journal import Event
 from factory.store.records import Clash, Verdict
 from factory.store.unit import EndReason, UnitState
+from tests import printed
 from tests.cli_line import NOW, Line
 
 ENV = {
@@ -137,6 +138,22 @@ def test_what_is_neither_unit_nor_card_is_refused(
         "factory: there is no unit 'nobody'",
     )
     assert card == "factory: E7 is a card, not a unit"
+
+
+def test_why_as_json_has_the_needs_the_cards_and_the_events(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = factory(["why", "docs", "--json"])
+
+    seen = json.loads(capsys.readouterr().out)
+    printed.check("why", seen)
+    assert code == 0
+    assert (seen["unit"], seen["state"], seen["cards"]) == ("docs", "waiting", ["E7"])
+    assert seen["needs"] == [
+        {"unit": "fix-login", "state": "running", "why": "retried"},
+        {"unit": "fix-logn", "state": None, "why": ""},
+    ]
+    assert [event["event"] for event in seen["events"]] == ["task.accepted", "card.raised"]
 
 
 def test_why_tells_where_the_parts_of_a_split_unit_are(
