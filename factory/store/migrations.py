@@ -15,6 +15,7 @@ from factory.store.unit import FINAL
 
 Step = str | Callable[[sqlite3.Connection], None]
 
+SPEC_NAME = 'CREATE INDEX "spec_name" ON "spec" ("name")'
 SPEC_SOURCE = 'CREATE INDEX "spec_source" ON "spec" ("source")'
 _SPEC_COLUMNS = (
     "unit",
@@ -97,5 +98,8 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {
         'ALTER TABLE "unit" ADD COLUMN "contested" DEFAULT \'[]\'',
         'ALTER TABLE "unit" ADD COLUMN "behind" DEFAULT \'[]\'',
     ),
-    5: ('ALTER TABLE "attempt" ADD COLUMN "clashes" DEFAULT \'[]\'',),
+    5: (
+        'ALTER TABLE "attempt" ADD COLUMN "clashes" DEFAULT \'[]\'',
+        SPEC_NAME,
+    ),
 }

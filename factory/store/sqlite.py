@@ -18,7 +18,7 @@ from factory.ground.times import stamp
 from factory.store import compaction
 from factory.store.compaction import Old
 from factory.store.journal import Event
-from factory.store.migrations import MIGRATIONS, SPEC_SOURCE, Step
+from factory.store.migrations import MIGRATIONS, SPEC_NAME, SPEC_SOURCE, Step
 from factory.store.opening import (
     APPEND,
     ATTEMPT_DAY,
@@ -49,7 +49,6 @@ JOURNAL = (
     '("seq" INTEGER PRIMARY KEY, "at", "event", "unit", "attempt", "worker", "detail", "changes")',
     'CREATE INDEX "journal_unit" ON "journal" ("unit")',
 )
-SPEC_NAME = 'CREATE INDEX IF NOT EXISTS "spec_name" ON "spec" ("name")'
 INDEXES = (
     'CREATE INDEX "unit_state" ON "unit" ("state")',
     'CREATE INDEX "unit_landed" ON "unit" ("landed") WHERE "landed" IS NOT NULL',
@@ -60,8 +59,6 @@ INDEXES = (
     ATTEMPT_DAY,
     SPEC_NAME,
 )
-# A store of the same format may be older than these indexes.
-NEWER_INDEXES = (SPEC_NAME,)
 COLUMNS: Mapping[type[Record], tuple[str, ...]] = {
     kind: tuple(hints) for kind, hints in HINTS.items()
 }
@@ -104,8 +101,6 @@ class SqliteStore:
             migrate(self._con, path)
             # Check that our table exists, because another program may use the same format numbers.
             self._con.execute('SELECT "seq" FROM "journal" LIMIT 1')
-            for index in NEWER_INDEXES:
-                self._con.execute(index)
 
     def write(
         self,

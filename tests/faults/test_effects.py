@@ -14,6 +14,7 @@ ALLOWED = {
     "/.git/factoryd-lock": "the lock: it holds where the factory is, for whoever is refused",
     "/dev/null": "no file",
     "/layer-": "the sandbox's trial of layers at start: nothing looks for that folder",
+    " -m factory.reader ": "a child that reads the settings or examines the repository, and writes nothing",
     "/bwrap --json-status-fd 1 ": "the sandbox's trial at start: `true`, which sees all and may change nothing",
 }
 KINDS = {"open", "os.rename", "os.remove", "os.mkdir", "subprocess.Popen", "sqlite"}

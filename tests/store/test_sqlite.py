@@ -204,13 +204,11 @@ def test_what_is_open_is_found_by_its_partial_index(tmp_path: Path, table: str) 
     assert f"USING INDEX {table}_open" in str(plan)
 
 
-def test_a_name_is_found_by_its_index_also_in_a_store_that_was_made_without_it(
-    tmp_path: Path,
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_name_is_found_by_its_index_also_in_a_store_of_an_older_release(
+    tmp_path: Path, is_older: bool
 ) -> None:
-    path = tmp_path / "store.sqlite"
-    SqliteStore(path).close()
-    with closing(sqlite3.connect(path)) as con:
-        con.execute('DROP INDEX "spec_name"')
+    path = packed_store(tmp_path) if is_older else tmp_path / "store.sqlite"
 
     SqliteStore(path).close()
 
