@@ -8,8 +8,8 @@ GEMINI := @google/gemini-cli@0.61.0
 MINI := mini-swe-agent==2.4.6
 AIDER := aider-chat==0.86.2
 
-# One more than the number of cores: tests wait for processes half of their time.
-TESTERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Two more than the number of cores: tests wait for processes and for time limits much of their time.
+TESTERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
