@@ -23,6 +23,7 @@ from factory.store.records import Attempt, Card, CardKind, Fact, Request, Task
 from factory.store.spec import Spec
 from factory.store.unit import FINAL, Unit, UnitState, advance
 
+PRIORITIES = range(5)  # 0 now … 4 whenever
 AT_ONCE = 50  # requests in one turn of the event loop
 
 
@@ -49,6 +50,7 @@ class Requests:
             "tell": self._tell,
             "retry": self._retry,
             "cancel": self._cancel,
+            "priority": self._priority,
             "pause": self._pause,
             "resume": self._resume,
         }
@@ -176,6 +178,26 @@ class Requests:
         if was is UnitState.RUNNING:
             return f"{unit.id} is cancelled; factoryd ends its agent and keeps its work"
         return f"{unit.id} is cancelled"
+
+    def _priority(self, args: dict[str, Any], at: datetime) -> str:
+        unit = self._open_unit(args)
+        number = int(args["priority"])
+        if unit.attempt:
+            raise RefusedByState(
+                f"The first attempt of {unit.id} has begun, so its priority stays {unit.priority}."
+            )
+        if number not in PRIORITIES:
+            raise UsageError(f"There is no priority {number}.")
+        changed = replace(unit, priority=number)
+        self._store.write(
+            Event.UNIT_PRIORITIZED,
+            changed,
+            now=at,
+            unit=unit.id,
+            was=str(unit.priority),
+            priority=number,
+        )
+        return f"{unit.id} has priority {number} now"
 
     def _pause(self, _: dict[str, Any], at: datetime) -> str:
         if self._state.paused:

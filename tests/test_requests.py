@@ -17,6 +17,7 @@ from factory.requests import Requests
 from factory.store.journal import Event
 from factory.store.records import Fact, Remark, Request, Step
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
+from tests.journal import entries_of
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (
@@ -114,7 +115,7 @@ def test_a_request_of_an_unknown_kind_is_refused(line: Asked) -> None:
 @pytest.mark.parametrize(
     "args", ["", "{", "[1]", "null", "7", "{}", '{"card": 1}', '{"unit": null}']
 )
-@pytest.mark.parametrize("kind", ["answer", "tell", "retry", "cancel"])
+@pytest.mark.parametrize("kind", ["answer", "tell", "retry", "cancel", "priority"])
 def test_a_request_that_cannot_be_understood_keeps_no_later_one_waiting(
     line: Asked, kind: str, args: str
 ) -> None:
@@ -368,6 +369,43 @@ def test_what_is_landing_at_this_moment_is_not_cancelled(line: Asked) -> None:
     assert line.ask("cancel", unit="other")[0] == "done"
 
     assert line.the_unit().state is QUEUED
+
+
+# ── priority ──
+
+
+@pytest.mark.parametrize("state", [READY, WAITING, HELD])
+def test_before_its_first_attempt_a_unit_gets_another_priority(
+    line: Asked, state: UnitState
+) -> None:
+    line.unit(state=state, why="as before")
+
+    outcome = line.ask("priority", unit="fix", priority=0)
+
+    assert outcome == ("done", "fix has priority 0 now")
+    unit = line.the_unit()
+    assert (unit.priority, unit.state, unit.why) == (0, state, "as before")
+    (entry,) = [each for each in entries_of(line.store) if each.event is Event.UNIT_PRIORITIZED]
+    assert (entry.unit, entry.detail) == ("fix", {"was": "2", "priority": 0})
+
+
+@pytest.mark.parametrize(
+    ("state", "attempt", "number", "said"),
+    [
+        (READY, 1, 0, "The first attempt of fix has begun, so its priority stays 2."),
+        (RUNNING, 1, 0, "The first attempt of fix has begun, so its priority stays 2."),
+        (READY, 0, 5, "There is no priority 5."),
+        (READY, 0, -1, "There is no priority -1."),
+        (UnitState.CANCELLED, 0, 1, "fix is cancelled: nothing more happens to it."),
+    ],
+)
+def test_another_priority_is_refused(
+    line: Asked, state: UnitState, attempt: int, number: int, said: str
+) -> None:
+    line.unit(state=state, attempt=attempt)
+
+    assert line.ask("priority", unit="fix", priority=number) == ("refused", said)
+    assert line.the_unit().priority == 2
 
 
 # ── pause ──

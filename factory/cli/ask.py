@@ -16,10 +16,11 @@ from factory.store import asking, rows, unit_rows, views
 from factory.store.opening import OPEN
 from factory.store.states import FINAL, UnitState
 
-Args = dict[str, str | bool]  # most bytes of a request
+Args = dict[str, str | bool | int]  # most bytes of a request
 Found = TypeVar("Found")
 
 WAIT_S = 2.0
+LAST_PRIORITY = 4
 
 
 def answer(args: Namespace) -> int:
@@ -48,6 +49,16 @@ def retry(args: Namespace) -> int:
 def cancel(args: Namespace) -> int:
     """Ends units and their agents. The tree of each attempt is kept."""
     return _ask("cancel", lambda con: _each(con, args.ids, _open_unit))
+
+
+def priority(args: Namespace) -> int:
+    """Changes the priority of a unit before its first attempt."""
+    if args.priority > LAST_PRIORITY:
+        raise UsageError(
+            f"there is no priority {args.priority}: "
+            f"it goes from 0 (now) to {LAST_PRIORITY} (whenever)"
+        )
+    return _ask("priority", lambda con: [_priority(con, args.id, args.priority)])
 
 
 def pause(_: Namespace) -> int:
@@ -193,6 +204,17 @@ def _again(con: sqlite3.Connection, name: str) -> str:
     if unit.state in (UnitState.RUNNING, UnitState.QUEUED):
         raise RefusedByState(f"{name} is {unit.state}: it is being worked on already.")
     return name
+
+
+def _priority(con: sqlite3.Connection, name: str, number: int) -> Args:
+    """Return the arguments if the unit was never started; otherwise raise RefusedByState."""
+    unit = named.the_unit(con, name, refusal=RefusedByState)
+    _refuse_ended(unit)
+    if unit.attempt:
+        raise RefusedByState(
+            f"the first attempt of {name} has begun, so its priority stays {unit.priority}"
+        )
+    return {"unit": name, "priority": number}
 
 
 def _open_unit(con: sqlite3.Connection, name: str) -> str:

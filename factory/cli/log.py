@@ -44,6 +44,7 @@ _SAYS = {
     "unit.queued": "queued: {why}",
     "unit.cancelled": "cancelled: {why}",
     "unit.retried": "tried again: {why}",
+    "unit.prioritized": "priority {was} → {priority}",
     "unit.landed": "landed as {commit}",
     "attempt.started": "attempt {attempt} started on {worker}: {agent}",
     "attempt.adopted": "attempt {attempt} still ran and was taken over by {worker}",

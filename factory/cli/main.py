@@ -28,6 +28,7 @@ FACTORY: Commands = {
     "tell": "ask",
     "retry": "ask",
     "cancel": "ask",
+    "priority": "ask",
     "pause": "ask",
     "resume": "ask",
     "add": "add",

@@ -236,6 +236,19 @@ def cancel(parser: ArgumentParser) -> None:
     _examples(parser, "factory cancel fix-login", "factory cancel fix-login add-search typo")
 
 
+def priority(parser: ArgumentParser) -> None:
+    """Change when a unit gets its turn."""
+    parser.description = (
+        "Changes the priority of a unit, from 0 (now) to 4 (whenever). It is possible until the\n"
+        "unit's first attempt begins. The task file does not change."
+    )
+    parser.add_argument("id", metavar="ID", help="a unit's id")
+    parser.add_argument(
+        "priority", metavar="N", type=_count, help="0 (now) to 4 (whenever); a task file has 2"
+    )
+    _examples(parser, "factory priority fix-login 0")
+
+
 def pause(parser: ArgumentParser) -> None:
     """Start nothing new."""
     parser.description = (
@@ -448,7 +461,7 @@ def version(parser: ArgumentParser) -> None:
 # The commands in the order of --help, by the headings there.
 FACTORY: Mapping[str, tuple[Declare, ...]] = {
     "what happens": (status, list, show, log, diff, why),
-    "what you say": (answer, tell, retry, cancel, pause, resume),
+    "what you say": (answer, tell, retry, cancel, priority, pause, resume),
     "tasks": (add, check),
     "set-up": (gate, config, doctor),
     "about": (help, version),

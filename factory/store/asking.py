@@ -24,7 +24,7 @@ def writing(con: sqlite3.Connection) -> AbstractContextManager[None]:
 
 
 def make_request(
-    con: sqlite3.Connection, kind: str, args: Mapping[str, str | bool], now: str
+    con: sqlite3.Connection, kind: str, args: Mapping[str, str | bool | int], now: str
 ) -> int:
     """Inside `writing(con)`, write a request and its journal entry; return the request's id."""
     if not con.in_transaction:

@@ -27,6 +27,7 @@ class Event(StrEnum):
     UNIT_QUEUED = "unit.queued"
     UNIT_CANCELLED = "unit.cancelled"
     UNIT_RETRIED = "unit.retried"
+    UNIT_PRIORITIZED = "unit.prioritized"
     UNIT_TOLD = "unit.told"
     HOOK_FILLED = "hook.filled"
     ATTEMPT_STARTED = "attempt.started"

@@ -314,6 +314,9 @@ class RequestArgs(Row):
     text: str = ""
     """The answer or remark in your own words."""
 
+    priority: int = 2
+    """The priority that you gave a unit, from 0 (now) to 4 (whenever)."""
+
     always: bool = False
     """Whether factoryd keeps the answer as a rule."""
 
@@ -397,7 +400,10 @@ class Entry(Row):
     """The commit on trunk."""
 
     was: str = ""
-    """The commit that trunk had before the event."""
+    """The commit that trunk had before the event, or the priority that a unit had."""
+
+    priority: int = 2
+    """The priority that you gave a unit, from 0 (now) to 4 (whenever)."""
 
     to: str = ""
     """The commit that trunk moves to or has moved to."""

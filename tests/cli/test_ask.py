@@ -21,6 +21,8 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     line.unit("fix-login", UnitState.HELD)
     line.unit("add-search", UnitState.RUNNING)
     line.unit("typo", UnitState.LANDED, commit="a" * 40, landed=NOW)
+    line.unit("docs", UnitState.WAITING)
+    line.unit("tried", UnitState.READY, attempt=1)
     line.card("E7", "fix-login")
     return line
 
@@ -34,6 +36,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
         (["tell", "add-search", "hurry up"], ("tell", {"unit": "add-search", "text": "hurry up"})),
         (["retry", "fix-login"], ("retry", {"unit": "fix-login"})),
         (["cancel", "add-search"], ("cancel", {"unit": "add-search"})),
+        (["priority", "docs", "0"], ("priority", {"unit": "docs", "priority": 0})),
         (["pause"], ("pause", {})),
         (["resume"], ("resume", {})),
     ],
@@ -62,6 +65,10 @@ def test_with_the_daemon_down_a_request_is_queued_for_the_next_start(
         (["retry", "add-search"], 3, "worked on already"),
         (["retry", "typo"], 3, "typo is landed"),
         (["cancel", "typo"], 3, "typo is landed"),
+        (["priority", "docs", "5"], 2, "no priority 5: it goes from 0 (now) to 4 (whenever)"),
+        (["priority", "docs", "high"], 2, "'high' is not a number"),
+        (["priority", "tried", "1"], 3, "tried has begun, so its priority stays 2"),
+        (["priority", "typo", "1"], 3, "typo is landed"),
         (["cancel", "nothing-like-it"], 3, "there is no unit"),
     ],
 )
@@ -86,8 +93,6 @@ def test_who_asks_something_of_a_unit_that_was_split_hears_of_its_parts(
 
 @pytest.mark.parametrize("kind", ["cancel", "retry"])
 def test_several_units_are_asked_for_at_once_each_of_them_once(kind: str, line: Line) -> None:
-    line.unit("docs", UnitState.WAITING)
-
     assert factory([kind, "fix-login", "docs", "fix-login"]) == 0
     assert line.requests() == [(kind, {"unit": "fix-login"}), (kind, {"unit": "docs"})]
 

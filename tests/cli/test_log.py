@@ -82,17 +82,19 @@ def test_a_landing_is_told_once_with_short_hashes_and_lists_as_words(
     line.store.write(
         Event.REQUEST_DONE, now=NOW, request=1, kind="answer", outcome="other: cancelled"
     )
+    line.store.write(Event.UNIT_PRIORITIZED, now=NOW, unit="other", was="2", priority=0)
     line.store.write(Event.CONFIG_CHANGED, now=NOW, keys=["workers", "agent"])
 
     factory(["log"])
 
-    assert lines_of(capsys.readouterr().out)[-7:] == [
+    assert lines_of(capsys.readouterr().out)[-8:] == [
         f"fix-login: landed as {'b' * 10}",
         "other: test is green",
         "other: accept: x is red without the change",
         "other: test is red on top of units that had not landed",
         "other: person: use Redis",
         "by factory answer: other: cancelled",
+        "other: priority 2 → 0",
         "config changed: keys workers, agent",
     ]
 

@@ -155,7 +155,7 @@ def misconfigured(day: Day) -> None:
 
 
 def needing(day: Day) -> None:
-    """A unit waits for another, is saved again, and one like it is cancelled."""
+    """A unit waits for another, is saved again, and one like it is made urgent and cancelled."""
     needs = "needs: [clash]\n"
     count = len(day.names(""))
     day.hurry = lambda: day.told("task.replaced", count) and day.told("unit.cancelled", count)
@@ -166,6 +166,7 @@ def needing(day: Day) -> None:
             f"{never}.md", f"---\nrun: echo never > {never}.txt\n{needs}---\nNever.\n", lands=False
         )
         day.once(partial(day.unit, later), partial(day.put, f"{later}.md", again))
+        day.then(partial(day.unit, never), partial(day.line.factory, "priority", never, "1"))
         day.then(partial(day.unit, never), partial(day.line.factory, "cancel", never))
 
 
@@ -268,6 +269,7 @@ SCENES: dict[str, Scene] = {
     "store.card.closed": misconfigured,
     "store.task.replaced": needing,
     "store.unit.cancelled": needing,
+    "store.unit.prioritized": needing,
     "store.unit.waiting": absent,
     "store.card.folded": absent,
     "store.unit.held": reviewed,

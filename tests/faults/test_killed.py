@@ -92,6 +92,7 @@ TOGETHER = (
     ("landing.unlock", "landing.mend"),
     ("store.config.changed", "store.config.refused", "store.worker.left", "store.card.closed"),
     ("store.line.paused", "store.line.resumed"),
+    ("store.unit.prioritized", "store.unit.cancelled"),
 )
 
 
