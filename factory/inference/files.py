@@ -86,6 +86,10 @@ class Files:
         """Return the first of these names that exists in the commit, or ""."""
         return next((name for name in names if name in self.names), "")
 
+    def has_folder(self, path: str) -> bool:
+        """Whether the commit has files in this folder."""
+        return any(name.startswith(f"{path}/") for name in self.names)
+
     def matching(self, *globs: str) -> list[str]:
         """Return the names of the commit's files that match a glob."""
         return matching(self.names, *globs)

@@ -23,6 +23,7 @@ from factory.inference import (
 )
 from factory.inference.ci import gates as ci_gates
 from factory.inference.ci import github
+from factory.inference.ci import jobs as ci_jobs
 from factory.inference.ci import setup as ci_setup
 from factory.inference.ci.steps import Job
 from factory.inference.files import (
@@ -76,23 +77,24 @@ def rules_of(
     folder: str = CONVENTIONS,
     *,
     larger: Collection[str] = (),
+    python: tuple[int, int] = sys.version_info[:2],
 ) -> Rules:
     """Return the gates and the setup of a commit; raise ConfigError for a wrong file.
 
     `folder`: the name of the conventions folder. `larger`: files that were too large to read.
+    `python`: the version of Python that gates use.
     """
     files = Files(listing, contents, folder, larger)
     written = gate_files.gates(files)
-    jobs = [] if written else _ci_jobs(files)
-    gates = written or tuple(ci_gates.gates(jobs)) or _inferred(files)
-    texts = [code_of(gate.script) or " ".join(gate.command) for gate in gates]
-    tools = set(_TOOL.findall("\n".join(texts)))
-    setup = _setup(files, gates, tools, jobs)
-    sources = _files_run([*texts, code_of(setup.script)], files)
+    jobs = [] if written else ci_jobs.judging(github.jobs(files, python))
+    gates = written or _found(jobs, files)
+    setup = _setup(files, gates, jobs)
+    texts = [*map(_text, gates), code_of(setup.script)]
+    sources = _files_run(texts, files)
     for name in files.names:
         if name.startswith(files.gates):
             sources.append(name)
-    for tool in tools:
+    for tool in _tools(gates):
         sources += _RULED_BY[tool]
     if setup.kind == "script":
         sources.append(files.setup)
@@ -105,33 +107,62 @@ def rules_of(
     )
 
 
+def _text(gate: Gate) -> str:
+    return code_of(gate.script) or " ".join(gate.command)
+
+
+def _tools(gates: Iterable[Gate]) -> set[str]:
+    return set(_TOOL.findall("\n".join(map(_text, gates))))
+
+
+def _found(jobs: Sequence[Job], files: Files) -> tuple[Gate, ...]:
+    """Return the gates of a repository without gate files.
+
+    The first source that has a test gives the tests. Checks come from CI if it has any.
+    """
+    of_ci = tuple(ci_gates.gates(jobs))
+    if any(map(ci_jobs.tests, jobs)):
+        return of_ci
+    inferred = _inferred(files)
+    if of_ci:
+        inferred = (*of_ci, *filter(_is_test, inferred))
+    if any(map(_is_test, inferred)):
+        return inferred
+    return (*inferred, *ci_gates.builds(jobs))
+
+
+def _is_test(gate: Gate) -> bool:
+    return gate.group >= TESTS
+
+
 def _inferred(files: Files) -> tuple[Gate, ...]:
     """Return the gates that runners, configured tools and languages suggest."""
     by_runner = tuple(sessions.gates(files))
     if by_runner:
         return by_runner
     inferred = [*python.gates(files), *node.gates(files), *others.gates(files)]
-    if any(gate.group >= TESTS for gate in inferred):
+    if any(map(_is_test, inferred)):
         return tuple(inferred)
     return (*inferred, *make.gates(files))
 
 
-def _ci_jobs(files: Files) -> list[Job]:
-    """Return the jobs of the project's own CI; none if no job tests."""
-    found = github.jobs(files, sys.version_info[:2])
-    return found if any(map(ci_gates.tests, found)) else []
-
-
-def _setup(
-    files: Files, gates: Sequence[Gate], tools: Collection[str], jobs: Sequence[Job]
-) -> Setup:
+def _setup(files: Files, gates: Sequence[Gate], jobs: Sequence[Job]) -> Setup:
     if files.setup in files.names:
         return setup_script.setup(files)
-    if jobs:
-        return ci_setup.setup(jobs, files)
-    if gates and gates[0].reason in sessions.FILES:
-        return sessions.setup(files, gates)
-    return node.with_packages(files, python_setup.setup(files, tools))
+    of_ci = ci_setup.setup(jobs, files)
+    if any(map(ci_jobs.tests, jobs)):
+        return of_ci
+    origins = set[str]()
+    for job in jobs:
+        origins.update(step.origin for step in job.steps)
+    others = [gate for gate in gates if origins.isdisjoint(gate.reason.split(", "))]
+    if gates and not others:
+        return of_ci
+    if others and others[0].reason in sessions.FILES:
+        own = sessions.setup(files, others)
+    else:
+        own = node.with_packages(files, python_setup.setup(files, _tools(others)))
+    return own.joined(of_ci)
 
 
 def _files_run(texts: Iterable[str], files: Files) -> list[str]:

@@ -5,10 +5,12 @@ names, and exactly as locked. The client itself goes into the folder of the venv
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from factory.inference.files import BERRY, LOCK_OF, NODE_INPUTS, PNPM_WORKSPACE, Files, at
+from factory.ground.yaml_tree import table, tree_of
+from factory.inference.files import BERRY, LOCK_OF, NODE_INPUTS, PNPM_WORKSPACE, Files, at, bare
 from factory.inference.rules import Gate, Setup
 
 RULED_BY = {
@@ -186,12 +188,36 @@ def _packages(files: Files) -> list[str]:
     """Return the folders that may be workspaces of the package."""
     if "workspaces" not in files.package and PNPM_WORKSPACE not in files.names:
         return []
+    globs = _workspace_globs(files)
     folders = []
     for name in files.names:
         folder, slash, base = name.rpartition("/")
-        if slash and base == "package.json":
-            folders.append(folder)
+        if slash and base == "package.json" and "node_modules" not in folder.split("/"):
+            if not globs or _is_workspace(folder, globs):
+                folders.append(folder)
     return sorted(folders)
+
+
+def _workspace_globs(files: Files) -> list[str]:
+    """Return the globs that say which folders are packages; "!" excludes. [] if none is known."""
+    declared: Any = files.package.get("workspaces")
+    if isinstance(declared, dict):
+        declared = declared.get("packages")
+    if PNPM_WORKSPACE in files.names:
+        declared = table(tree_of(files.text(PNPM_WORKSPACE))).get("packages")
+    if not isinstance(declared, list):
+        return []
+    return [bare(glob).rstrip("/") for glob in declared if isinstance(glob, str)]
+
+
+def _is_workspace(folder: str, globs: Sequence[str]) -> bool:
+    is_one = False
+    for glob in globs:
+        pattern = re.escape(bare(glob.removeprefix("!")))
+        pattern = pattern.replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+        if re.fullmatch(pattern, folder):
+            is_one = not glob.startswith("!")
+    return is_one
 
 
 def _lifecycle(files: Files) -> Iterator[tuple[str, ...]]:

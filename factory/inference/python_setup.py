@@ -158,12 +158,14 @@ def pinned(files: Files, tool: str) -> str:
     config = table(tree_of(files.text(PRE_COMMIT)))
     for repo in items(config.get("repos")):
         url = text(table(repo).get("repo"))
-        if re.search(rf"[/-]{re.escape(tool)}(-pre-commit)?(\.git)?$", url):
+        if re.search(rf"(/|/mirrors-|/pre-commit-){re.escape(tool)}(-pre-commit)?(\.git)?$", url):
             version = text(table(repo).get("rev")).lstrip("v")
             if re.fullmatch(r"\d[\w.]*", version):
                 return f"{tool}=={version}"
+    # A requirement with a marker is for another version of Python.
     found = re.search(
-        rf"(?<![\w-]){re.escape(tool)}(\s*[=~<>!]=?\s*[\d.][\w.*]*)", _manifests(files)
+        rf"(?<![\w-]){re.escape(tool)}(\s*[=~<>!]=?\s*[\d.][\w.*]*)(?!\S*\s*;)",
+        _manifests(files),
     )
     return f"{tool}{found[1].replace(' ', '')}" if found else tool
 

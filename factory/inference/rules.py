@@ -8,12 +8,14 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from factory.ground.names import CONVENTIONS, HIDDEN
 from factory.inference.files import SETUP_INPUTS, gates_in, matching
 
 CHECKS, TESTS = 10, 20  # the groups of inferred gates
 DEPENDENCIES = ("node_modules", ".venv")
+_T = TypeVar("_T")
 _GATE_FOLDERS = (gates_in(CONVENTIONS), gates_in(HIDDEN[CONVENTIONS]))
 
 
@@ -78,6 +80,20 @@ class Setup:
         commands = map(shlex.join, (*self.commands, *self.rebuild))
         return digest(self.kind, self.script, *commands, *self.inputs, *self.keeps, *self.made_from)
 
+    def joined(self, other: "Setup") -> "Setup":
+        """Return a setup that makes what both make."""
+        if Setup() in (self, other):
+            return other if self == Setup() else self
+        kinds = [kind for kind in f"{self.kind}+{other.kind}".split("+") if kind != "none"]
+        return Setup(
+            kind="+".join(dict.fromkeys(kinds)),
+            commands=_once(self.commands, other.commands),
+            inputs=_once(self.inputs, other.inputs),
+            keeps=_once(self.keeps, other.keeps),
+            rebuild=_once(self.rebuild, other.rebuild),
+            reason=f"{self.reason}; {other.reason}",
+        )
+
     @property
     def inferred(self) -> bool:
         """Whether the setup was inferred from manifests. Otherwise a script describes it."""
@@ -123,6 +139,11 @@ class Rules:
 def digest(*parts: str) -> str:
     """Return one digest of all parts in their order."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _once(first: tuple[_T, ...], second: tuple[_T, ...]) -> tuple[_T, ...]:
+    """Return all items in their order, each once."""
+    return tuple(dict.fromkeys((*first, *second)))
 
 
 def _holds_dependencies(path: str) -> bool:

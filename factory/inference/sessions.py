@@ -15,6 +15,8 @@ _ENV_LIST = re.compile(r"^env_?list\s*=\s*((?:.*\n)(?:[ \t]+.*\n)*)", re.MULTILI
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _SESSION = re.compile(r"^@(?:nox\.)?session\b(?:.*\n)+?def (\w+)\(", re.MULTILINE)
 _VERSION = re.compile(r"^(py)?-?3[.\d]*(?=-|$)")
+# An environment of development versions of other packages: their changes are not this project's.
+_MOVING = re.compile(r"(main|master|devel|trunk|nightly|edge|latest)$|-dev$")
 _CHECKING = ("lint", "types", "format")
 MOST_ENVIRONMENTS = 6
 
@@ -74,6 +76,8 @@ def _tox_environments(files: Files) -> list[str]:
     for name in names:
         for each in _unfolded(name):
             # `py` stands for the Python that runs tox.
+            if _MOVING.search(each):
+                continue
             chosen[_VERSION.sub("py", each)] = None
     chosen.pop("", None)
     return list(chosen)

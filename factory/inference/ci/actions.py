@@ -21,6 +21,8 @@ _COMMANDS = {
     "tox-dev/action-pre-commit-uv": "pre-commit run {extra_args|--all-files}",
     "j178/prek-action": "pre-commit run {extra-args|--all-files}",
     "biomejs/setup-biome": "",
+    "nick-fields/retry": "{command}",
+    "cypress-io/github-action": "",
     "bahmutov/npm-install": "npm ci",
     "ramsey/composer-install": "composer install",
 }

@@ -15,6 +15,9 @@ _TOKEN = re.compile(
 )
 _EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _WORDS = {"true": True, "false": False, "null": None}
+# The events that judge a change; a workflow may ask which of them it is.
+EVENTS = ("push", "pull_request")
+BRANCHES = ("main", "master")  # what a branch may be called that changes land on
 _ALWAYS = {"success": True, "always": True, "failure": False, "cancelled": False}
 
 
@@ -36,6 +39,14 @@ def holds(condition: str, contexts: Contexts) -> bool:
         return bool(_value(whole[1] if whole else condition, contexts))
     except Unknown:
         return True
+
+
+def value_of(text: str, contexts: Contexts) -> Any:
+    """Return the value of a text that is one expression; raise Unknown."""
+    whole = _EXPRESSION.fullmatch(text.strip())
+    if not whole:
+        raise Unknown
+    return _value(whole[1], contexts)
 
 
 def _shown(value: Any) -> str:
@@ -116,8 +127,13 @@ class _Parser:
         right = self._not()
         if left is Unknown or right is Unknown or sign not in ("==", "!="):
             return Unknown
-        is_equal = _folded(left) == _folded(right)
-        return is_equal if sign == "==" else not is_equal
+        equal = set[bool]()
+        for either in left if isinstance(left, tuple) else (left,):
+            for other in right if isinstance(right, tuple) else (right,):
+                equal.add(_folded(either) == _folded(other))
+        if len(equal) > 1:  # true for one event, and false for another
+            return Unknown
+        return equal.pop() if sign == "==" else not equal.pop()
 
     def _not(self) -> Any:
         if self._peek() != "!":
@@ -197,6 +213,11 @@ def _formatted(arguments: list[Any]) -> str:
 def _compared(name: str, arguments: list[Any]) -> Any:
     """Return what a function of a whole and a part returns."""
     whole, part = arguments
+    if isinstance(whole, tuple):
+        answers = {_compared(name, [each, part]) for each in whole}
+        return answers.pop() if len(answers) == 1 else Unknown
+    if isinstance(part, tuple):
+        return Unknown
     if name == "contains" and isinstance(whole, list):
         return _folded(part) in map(_folded, whole)
     whole, part = _folded(whole), _folded(part)

@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from factory.inference.ci.shell import parts_of
+from factory.inference.ci.shell import TEMPORARY, WORKSPACE, parts_of
 from factory.inference.ci.starters import unwrapped
 from factory.inference.ci.steps import Job, Step
 from factory.inference.ci.tools import CHECKS as CHECK_KINDS
@@ -45,11 +45,6 @@ def judges(step: Step) -> bool:
     return step.kind in JUDGING
 
 
-def tests(job: Job) -> bool:
-    """Whether a job runs tests."""
-    return any(step.kind is Kind.TEST for step in job.steps)
-
-
 def _grouped(job: Job) -> list[list[Step]]:
     """Return the steps of each gate: checks alone, tests together, and from a build on all."""
     alone: list[list[Step]] = []
@@ -58,18 +53,35 @@ def _grouped(job: Job) -> list[list[Step]]:
     for step in job.steps:
         if step.kind is Kind.BUILD:
             is_built = True
-        elif step.kind not in JUDGING:
+        elif step.kind not in JUDGING and step.kind is not Kind.PREPARE:
             continue
         if step.kind in CHECK_KINDS and not is_built:
             alone.append([step])
         else:
             together.append(step)
+    while together and together[-1].kind is Kind.PREPARE:
+        together.pop()
     if any(map(judges, together)):
         alone.append(together)
     return alone
 
 
-def _gate(name: str, steps: Sequence[Step], code: str) -> Gate:
+def builds(jobs: Iterable[Job]) -> list[Gate]:
+    """Return gates that only build, for a project without tests: its documents, for example."""
+    found: list[Gate] = []
+    names = set[str]()
+    for job in jobs:
+        steps = [step for step in job.steps if step.kind in (Kind.BUILD, Kind.PREPARE)]
+        last = [step for step in steps if step.kind is Kind.BUILD][-1:]
+        if not last:
+            continue
+        name = _free(name_of(last[0].words or _first_words(last[0].code)), names)
+        names.add(name)
+        found.append(_gate(name, steps, _code(steps), group=TESTS))
+    return found
+
+
+def _gate(name: str, steps: Sequence[Step], code: str, group: int = 0) -> Gate:
     is_test = any(step.kind is Kind.TEST for step in steps)
     shell = "bash" if any(step.shell for step in steps) else "sh"
     argv: tuple[str, ...] = (shell, "-e", "-c", code)
@@ -77,9 +89,9 @@ def _gate(name: str, steps: Sequence[Step], code: str) -> Gate:
         argv = tuple(shlex.split(code))
     return Gate(
         name=name,
-        group=TESTS if is_test else CHECKS,
+        group=group or (TESTS if is_test else CHECKS),
         command=argv,
-        reason=", ".join(dict.fromkeys(step.origin for step in steps if judges(step))),
+        reason=", ".join(dict.fromkeys(step.origin for step in steps if group or judges(step))),
         said=code.replace("\n", " && "),
     )
 
@@ -94,11 +106,27 @@ def _code(steps: Sequence[Step]) -> str:
         own = [(name, value) for name, value in dict(step.env).items() if name not in shared]
         line = _assigned(own, started_alone(step), in_front=bool(step.words))
         if step.folder:
-            line = f"(cd {shlex.quote(step.folder)} && {line})"
+            line = in_folder(step.folder, line)
         lines.append(line)
     # A single command shows its variables in front; several commands share an export.
     in_front = len(steps) == 1 and bool(steps[0].words) and not steps[0].folder
-    return _assigned([*shared.items()], "\n".join(lines), in_front=in_front)
+    return with_places(_assigned([*shared.items()], "\n".join(lines), in_front=in_front))
+
+
+def in_folder(folder: str, code: str) -> str:
+    """Return the code as it runs in a folder below the root, or in the temporary folder of CI."""
+    if folder.startswith(TEMPORARY):
+        return f'(mkdir -p "{folder}" && cd "{folder}" && {code})'
+    return f"(cd {shlex.quote(folder)} && {code})"
+
+
+def with_places(code: str) -> str:
+    """Return the code with the variables set that name the folders of CI."""
+    if WORKSPACE in code:
+        code = f'GITHUB_WORKSPACE="$PWD"\n{code}'
+    if TEMPORARY in code:
+        code = f'RUNNER_TEMP="$TMPDIR"\n{code}'
+    return code
 
 
 def _assigned(pairs: Sequence[tuple[str, str]], code: str, *, in_front: bool) -> str:
@@ -120,7 +148,9 @@ def started_alone(step: Step) -> str:
     first = len(words) - len(inner)
     if words[first - 1 : first] == ("-m",):  # `uv run python -m pytest`
         first -= 2
-        inner = words[first:]
+    if "coverage" in words[:first]:  # `uv run coverage run -m pytest`
+        first = words.index("coverage")
+    inner = words[first:] if inner[0] == words[-len(inner)] else inner
     rest = re.sub(rf"^\s*(\S+\s+){{{first}}}", "", step.code)
     if shlex.split(rest, comments=True) != list(words[first:]):  # a word with a space in it
         rest = shlex.join(inner)
@@ -155,15 +185,18 @@ def _name(steps: Sequence[Step]) -> str:
     tests = [step for step in steps if step.kind is Kind.TEST]
     step = (tests or [each for each in steps if judges(each)])[0]
     name = name_of(step.words or _first_words(step.code))
-    return f"{step.folder}/{name}" if step.folder else name
+    is_inside = step.folder and not step.folder.startswith(TEMPORARY)
+    return f"{step.folder}/{name}" if is_inside else name
 
 
 def _first_words(code: str) -> tuple[str, ...]:
     """Return the first command that judges, in code that only a shell understands."""
+    last: tuple[str, ...] = ()
     for words in parts_of(code):
         if kind_of(words) in JUDGING:
             return words
-    return ()
+        last = words
+    return last
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -5,34 +5,66 @@ Source: the workflow syntax in GitHub's documentation.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from factory.ground.yaml_tree import Text, Tree, items, table, text, texts, tree_of
-from factory.inference.ci import actions, shell, tools
-from factory.inference.ci.expressions import Unknown, filled, holds
-from factory.inference.ci.matrix import chosen
+from factory.inference.ci import actions, environments, shell, tools
+from factory.inference.ci import run as run_code
+from factory.inference.ci.expressions import BRANCHES, EVENTS, Unknown, filled, holds, value_of
+from factory.inference.ci.matrix import chosen, localized
 from factory.inference.ci.steps import Job, Skipped, Step
-from factory.inference.ci.tools import Kind
+from factory.inference.ci.tools import JUDGING
 from factory.inference.files import Files
 
 WORKFLOWS = ".github/workflows/"
-ACTIONS = ".github/actions/"
+ACTIONS = ".github/"
 MOST_WORKFLOWS = 50
 _DEEPEST = 3  # of workflows and actions that use others
 _EVENTS = ("push", "pull_request", "merge_group")
-_OURS = ("PATH", "HOME", "TMPDIR", "GOBIN", "GOPATH")  # a place has its own
 _NOT_HERE = re.compile(r"windows|macos|win-|osx", re.IGNORECASE)
 _ELSEWHERE = {
     "services": "it needs services, such as a database",
     "container": "it runs in an image of a container",
 }
+_EXPORTED = re.compile(
+    r"""^\s*echo\s+["']?(\w+)=([^"'$`\n]*)["']?\s*>>\s*["']?\$\{?GITHUB_ENV\b""", re.MULTILINE
+)
+_OTHER_TREE = "the job tests this repository"
+_STARTS_SERVICE = "it starts a service, such as a database"
+_SERVICE = re.compile(
+    r"\b(systemctl|service)\s+(start|\w+ start)|\bdocker(-|\s+)(compose|run)\b|\bdocker-compose\b"
+)
+_COUNTED = re.compile(
+    r"\s-(-max-workers|-maxWorkers|-jobs|-parallel|-threads|-workers|j|n)[= ]?"
+    r"""["']?\$\{\{[^}]*\}\}["']?"""
+)
 _SECRET = re.compile(r"\$\{\{[^}]*\b(secrets\.|github\.token)")
 # A workflow with such a name does other things than judging.
-_OTHER_NAMES = re.compile(
-    r"release|publish|deploy|docs?\b|codeql|scorecard|stale|label|nightly|bench|wheels?|docker|fuzz"
-    r"|perf|copilot|audit|pages|changelog|downstream|zizmor"
+_OTHER_NAMES = re.compile(r"release|publish|deploy|docs?\b|wheels?|docker|pages|changelog|audit")
+_JUDGES = re.compile(r"(?<![a-z])(build|tests?|ci|checks?|lint|unit)(?![a-z])")
+_NEVER = re.compile(
+    r"codeql|scorecard|stale|label|nightly|bench|fuzz|perf\b|copilot|downstream|zizmor|autofix"
 )
+
+
+# What the commit says about the run that would judge it.
+_KNOWN: Mapping[str, Mapping[str, Any]] = {
+    "github": {
+        "event_name": EVENTS,
+        "event": {},
+        "ref": tuple(f"refs/heads/{branch}" for branch in BRANCHES),
+        "ref_name": BRANCHES,
+        "ref_type": "branch",
+        "workspace": shell.WORKSPACE,
+    },
+    "runner": {
+        "os": "Linux",
+        "arch": "X64",
+        "temp": shell.TEMPORARY,
+        "workspace": shell.TEMPORARY,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +77,9 @@ class _Scope:
     folder: str = ""
     shell: str = ""
     depth: int = 0
+    # What steps read in an `if`: the matrix as CI has it. Elsewhere it names this machine's Python.
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    exported: dict[str, str] = field(default_factory=dict)  # what steps write to $GITHUB_ENV
 
 
 def wanted(listing: Iterable[str]) -> list[str]:
@@ -64,9 +99,16 @@ def jobs(files: Files, python: tuple[int, int]) -> list[Job]:
     workflows = [name for name in wanted(files.names) if name.startswith(WORKFLOWS)]
     for path in workflows[:MOST_WORKFLOWS]:
         tree = table(tree_of(files.text(path)))
-        if _is_for_changes(tree.get("on")) and not _OTHER_NAMES.search(_name_of(path)):
+        if _is_for_changes(tree.get("on")) and not _is_other(_name_of(path)):
             found += _Workflow(files, python).jobs(path, tree, {}, 0)
     return found
+
+
+def _is_other(name: str) -> bool:
+    """Whether a workflow or job with this name does other things than judging."""
+    if _NEVER.search(name):
+        return True
+    return bool(_OTHER_NAMES.search(name)) and not _JUDGES.search(name)
 
 
 def _name_of(path: str) -> str:
@@ -99,21 +141,18 @@ class _Workflow:
         defaults = table(table(tree.get("defaults")).get("run"))
         for name, value in table(tree.get("jobs")).items():
             job = table(value)
-            if _OTHER_NAMES.search(name.lower()):
+            if _is_other(name.lower()):
                 continue
             for entry in chosen(job.get("strategy"), self._python):
-                contexts = {
-                    "github": {"event_name": "push", "event": {}},
-                    "runner": {"os": "Linux", "arch": "X64"},
-                    "inputs": inputs,
-                    "matrix": dict(entry),
-                }
-                if not holds(text(job.get("if")), contexts) or _may_fail(job, contexts):
+                asked = {**_KNOWN, "inputs": inputs, "matrix": dict(entry)}
+                contexts = {**asked, "matrix": dict(localized(entry, self._python))}
+                if not holds(text(job.get("if")), asked) or _may_fail(job, asked):
                     continue
                 if "uses" in job:
                     yield from self._used(job, contexts, depth)
                 elif _is_linux(job.get("runs-on"), contexts):
-                    scope = _Scope(path, contexts, {**env, **_plain(job.get("env"), contexts)})
+                    own_env = _plain(job.get("env"), contexts)
+                    scope = _Scope(path, contexts, {**env, **own_env}, asked=asked)
                     scope = _with_defaults(scope, defaults)
                     own = table(table(job.get("defaults")).get("run"))
                     yield self._job(name, job, _with_defaults(scope, own))
@@ -133,20 +172,26 @@ class _Workflow:
     def _job(self, name: str, job: Mapping[str, Tree], scope: _Scope) -> Job:
         found = Job(name, scope.path)
         for key, why in _ELSEWHERE.items():
-            if job.get(key):
+            if _is_given(job.get(key), scope.contexts):
                 found.skipped.append(Skipped(name, scope.path, why))
                 return found
         for step in items(job.get("steps")):
             self._step(table(step), scope, found)
+        _leave_out_elsewhere(found, self._files)
+        found.steps[:] = environments.with_plugin(found.steps, self._files.text("tox.ini"))
         return found
 
     def _step(self, step: Mapping[str, Tree], scope: _Scope, job: Job) -> None:
-        contexts = {**scope.contexts, "env": scope.env}
-        if not holds(text(step.get("if")), contexts) or _may_fail(step, contexts):
+        env = {**scope.env, **scope.exported}
+        contexts = {**scope.contexts, "env": env}
+        asked = {**scope.asked, "env": env}
+        if not holds(text(step.get("if")), asked) or _may_fail(step, asked):
             return
-        env = {**scope.env, **_plain(step.get("env"), contexts)}
+        env = {**env, **_plain(step.get("env"), contexts)}
         contexts["env"] = env
         scope = replace(scope, contexts=contexts, env=env)
+        for each in items(step.get("parallel")):
+            self._step(table(each), scope, job)
         if "run" in step:
             self._run(step, scope, job)
         elif "uses" in step:
@@ -163,27 +208,24 @@ class _Workflow:
             job.skipped.append(Skipped(_first_line(run), origin, "it uses a secret"))
             return
         try:
-            code = filled(run, scope.contexts)
+            code = filled(_without_counts(run, scope.contexts), scope.contexts)
             folder = filled(text(step.get("working-directory")) or scope.folder, scope.contexts)
         except Unknown:
             job.skipped.append(Skipped(_first_line(run), origin, "only GitHub knows a value in it"))
+            return
+        scope.exported.update(_EXPORTED.findall(code))
+        if _SERVICE.search(code):
+            job.skipped.append(Skipped(_first_line(run), origin, _STARTS_SERVICE))
             return
         used_shell = text(step.get("shell")) or scope.shell
         if used_shell and used_shell.split()[0] not in ("bash", "sh"):
             job.skipped.append(Skipped(_first_line(run), origin, f"its shell is {used_shell}"))
             return
-        for command in shell.commands(code):
-            job.steps.append(
-                Step(
-                    kind=_kind(command),
-                    code=command.code,
-                    words=command.words,
-                    folder=shell.joined(shell.joined("", folder), command.folder),
-                    env=_allowed((*scope.env.items(), *command.env)),
-                    origin=f"{_name_of(scope.path)}:{first + command.line}",
-                    shell="bash" if used_shell.startswith("bash") else "",
-                )
-            )
+        name = _name_of(scope.path)
+        place = run_code.Place(
+            file=name, line=first, folder=folder, env=scope.env, shell=used_shell
+        )
+        job.steps += run_code.steps(code, place, self._files)
 
     def _uses(self, step: Mapping[str, Tree], scope: _Scope, job: Job) -> None:
         used = text(step.get("uses"))
@@ -192,10 +234,17 @@ class _Workflow:
         if used.startswith("./"):
             self._composite(step, shell.joined("", used), scope, job)
             return
+        if used.startswith("actions/checkout@"):
+            self._checkout(table(step.get("with")), origin, job)
+        if used.partition("@")[0] == "actions/download-artifact":
+            job.takes_builds = True
+        if used.endswith("rust-toolchain@nightly"):
+            scope.exported["RUSTUP_TOOLCHAIN"] = "nightly"
         given = {}
         for key, value in table(step.get("with")).items():
             try:
-                given[key] = filled(text(value), scope.contexts)
+                plain = _without_counts(text(value), scope.contexts)
+                given[key] = filled(plain, scope.contexts)
             except Unknown:
                 continue
         for code in actions.commands(used, given):
@@ -203,6 +252,12 @@ class _Workflow:
             folder = shell.joined(scope.folder, given.get("working-directory", ""))
             kind = tools.kind_of(words)
             job.steps.append(Step(kind=kind, code=code, words=words, folder=folder, origin=origin))
+
+    def _checkout(self, given: Mapping[str, Tree], origin: str, job: Job) -> None:
+        """Note that a job works on the tree of another repository."""
+        other = text(given.get("repository"))
+        if other and "github." not in other and not given.get("path"):
+            job.skipped.append(Skipped(other, origin, _OTHER_TREE))
 
     def _composite(self, step: Mapping[str, Tree], folder: str, scope: _Scope, job: Job) -> None:
         """Read the steps of an action of this repository."""
@@ -215,15 +270,23 @@ class _Workflow:
             scope,
             path=path,
             contexts={**scope.contexts, "inputs": inputs},
+            asked={**scope.asked, "inputs": inputs},
             depth=scope.depth + 1,
         )
         for each in items(table(tree.get("runs")).get("steps")):
             self._step(table(each), inner, job)
 
 
-def _kind(command: shell.Command) -> Kind:
-    """Return what a command does. Code with several commands counts as the most that it does."""
-    return tools.strongest([tools.kind_of(words) for words in command.parts])
+def _without_counts(code: str, contexts: Mapping[str, Any]) -> str:
+    """Return the code without options such as `-j` whose number only GitHub knows."""
+
+    def known(found: re.Match[str]) -> str:
+        try:
+            return filled(found[0], contexts)
+        except Unknown:
+            return ""
+
+    return _COUNTED.sub(known, code)
 
 
 def _first_line(code: str) -> str:
@@ -233,6 +296,11 @@ def _first_line(code: str) -> str:
 def _plain(env: Tree | None, contexts: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables whose values the commit says; secrets and the like are left out."""
     found = {}
+    if isinstance(env, str):  # an expression, such as `${{ matrix.env }}`
+        try:
+            env = value_of(env, contexts)
+        except Unknown:
+            env = None
     for name, value in table(env).items():
         if not isinstance(value, str) or _SECRET.search(value):
             continue
@@ -243,8 +311,43 @@ def _plain(env: Tree | None, contexts: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _allowed(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in pairs if name not in _OURS)
+def _is_given(value: Tree | None, contexts: Mapping[str, Any]) -> bool:
+    """Whether a job has services or a container; an expression may leave them out."""
+    image = text(table(value).get("image")) if isinstance(value, dict) else text(value)
+    try:
+        return bool(value) and not (image and not filled(image, contexts))
+    except Unknown:
+        return True
+
+
+def _leave_out_elsewhere(job: Job, files: Files) -> None:
+    """Remove the judging steps that need a service, or a folder that is not in the tree."""
+    whys = {each.why for each in job.skipped}
+    if _OTHER_TREE in whys:
+        job.steps.clear()
+    needs_service = _STARTS_SERVICE in whys
+    kept: list[Step] = []
+    for step in job.steps:
+        why = ""
+        if step.kind in JUDGING and needs_service:
+            why = "it needs a service that the job starts"
+        elif not _is_there(step.folder, files, kept):
+            why = "its folder is not in the tree"
+        if why:
+            job.skipped.append(Skipped(step.code, step.origin, why))
+        else:
+            kept.append(step)
+    job.steps[:] = kept
+
+
+def _is_there(folder: str, files: Files, before: Iterable[Step]) -> bool:
+    """Whether a folder is in the tree, or an earlier step of the job names it."""
+    if not folder or folder.startswith(shell.TEMPORARY) or files.has_folder(folder):
+        return True
+    if "*" in folder:
+        return False
+    name = folder.rpartition("/")[2]
+    return any(name in step.words or f"/{name}" in step.code for step in before)
 
 
 def _inputs(

@@ -26,7 +26,8 @@ RUNNERS: Mapping[str, str] = {
     "nox": "",
 }
 _JS = ("npm", "pnpm", "yarn", "bun")
-_RUN_WORDS = ("run", "run-script", "workspaces", "workspace", "recursive", "foreach")
+_JS_INSTALLS = ("install", "i", "ci", "add", "link", "up", "upgrade", "update")
+_RUN_WORDS = ("run", "run-script", "workspaces", "recursive", "foreach")
 _CHOOSING = ("-e", "-s", "--session", "--sessions", "-t", "--tags", "-f")  # of tox and nox
 _OTHER = "other"
 # Kinds by a word of the name. The first row that fits counts.
@@ -34,11 +35,14 @@ _BY_WORD: Mapping[str, str] = {
     _OTHER: """
         fix write watch deploy publish release releases docs doc storybook size bench benchmark
         benchmarks benchmarking update upload clean serve start e2e site website changelog codecov
-        package bump sign audit dist docker
+        package bump sign audit dist docker twine twinecheck perf performance
     """,
     "types": "type types typing typecheck tsc mypy pyright typescript dts",
     "format": "format fmt prettier black formatting style",
-    "lint": "lint linter linters eslint stylelint ruff flake clippy precommit quality static",
+    "lint": """
+        lint linter linters eslint stylelint ruff flake flake8 pylint bandit codespell clippy
+        precommit quality static
+    """,
     "test": """
         test tests testing unit check ci spec specs coverage cov verify validate integration
         pytest jest vitest node py tox runtests
@@ -52,7 +56,9 @@ _SEPARATORS = re.compile(r"[\W_\d]+")
 _BEGINS_TEST = re.compile(r"(run[-_]?)?tests?\b|\w*tests?$|tests?[-_:]")
 _NOT_TESTED_HERE = frozenset("e2e docs doc bench watch update browser deploy".split())
 _PY_TEST = re.compile(r"(^|/)((run)?_?tests?|test_\w+|runtests)\.py$")
+_RUNNER_OF_TESTS = re.compile(r"(^|/)tests?/run(ner)?[\w-]*\.\w+$")
 _SCRIPT = re.compile(r"^\w[\w.-]*/|^\./|(^|/)[\w.-]*\.(sh|bash|py|js|mjs|cjs|ts|pl|rb)$")
+_TARGET = re.compile(r"^([a-zA-Z][\w.-]*)[ \t]*::?(?![=:])", re.MULTILINE)
 _SETUP_PY = {
     "test": "test",
     "pytest": "test",
@@ -74,6 +80,12 @@ def kind_by_name(name: str) -> str:
     return _OTHER
 
 
+def default_target(makefile: str) -> str:
+    """Return the target that `make` makes if it gets no target; "" if there is none."""
+    found = _TARGET.search(makefile)
+    return found[1] if found else ""
+
+
 def is_script(program: str) -> bool:
     """Whether the program is a file of the project."""
     return bool(_SCRIPT.search(program))
@@ -87,7 +99,7 @@ def kind_of_script(words: Sequence[str]) -> str:
             return "test" if after == "test" else _OTHER
         if word.endswith("setup.py"):
             return _SETUP_PY.get(after, _OTHER)
-        if _PY_TEST.search(word):
+        if _PY_TEST.search(word) or _RUNNER_OF_TESTS.search(word):
             return "test"
         if at < 2 and is_script(word):
             return kind_by_name(re.sub(r"\.\w+$", "", word.rpartition("/")[2]))
@@ -133,7 +145,9 @@ def names_run(program: str, words: Sequence[str]) -> list[str] | None:
 def _names_of_js(program: str, rest: tuple[str, ...]) -> list[str] | None:
     if not rest:
         return None if program == "yarn" else []
-    if rest[0] in ("install", "i", "ci", "add", "link"):
+    if rest[0] == "workspace":  # of Yarn: the next word is a package
+        rest = past_options(rest[2:], RUNNERS[program])
+    if rest[:1] and rest[0] in _JS_INSTALLS:
         return None
     while rest and rest[0] in _RUN_WORDS:
         rest = past_options(rest[1:], RUNNERS[program])

@@ -6,7 +6,7 @@ project itself is installed from the tree, so that gates test the tree.
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from factory.inference import python_setup
 from factory.inference.ci import gates
@@ -25,9 +25,12 @@ _NODE = ("npm", "pnpm", "yarn", "bun", "npx", "bunx", "node", "corepack")
 _OF_NO_USE = frozenset(
     "--user --system -U --upgrade --break-system-packages --quiet -q pip -e --editable".split()
 )
+_OF_OTHER_PLACE = ("--python", "-p", "--target", "--prefix", "--cache-dir")
 _LISTS = ("-r", "--requirement", "-c", "--constraint")
 # The project itself, or a package in a folder of it.
 _LOCAL = re.compile(r"\.{1,2}(/[\w./-]*)?(\[[\w, -]*\])?|[\w-]+/(\[[\w, -]*\])?")
+_OF_GATES = ("PYTEST_ADDOPTS", "FORCE_COLOR", "COVERAGE_FILE", "NOX_SESSION")
+_OPTIONS_OF_TOX = ("run", "run-parallel", "r", "p", "-p", "--parallel", "-v", "-vv", "--", "auto")
 _BUILT = re.compile(r"\.(whl|tar\.gz)$|^dist/")
 _UV_SYNC_IGNORED = ("--exact", "--no-install-project", "-q", "--quiet")
 _UV_LOCKED = ("--locked", "--frozen")
@@ -90,10 +93,8 @@ def _pip(plan: Plan, step: Step, words: Sequence[str], files: Files) -> None:
         return
     arguments: list[str] = []
     is_local = False
-    rest = iter(words[1:])
+    rest = _of_use(words[1:])
     for word in rest:
-        if word in _OF_NO_USE:
-            continue
         if word in _LISTS:
             name = bare(_under(step.folder, next(rest, "")))
             plan.inputs[name] = None
@@ -111,6 +112,16 @@ def _pip(plan: Plan, step: Step, words: Sequence[str], files: Files) -> None:
         plan.add("pip", *_shell(step, code), builds=is_local)
     else:
         plan.pip(*arguments, builds=is_local)
+
+
+def _of_use(words: Iterable[str]) -> Iterator[str]:
+    """Yield the words of `pip install` without those that the venv makes useless."""
+    rest = iter(words)
+    for word in rest:
+        if word in _OF_OTHER_PLACE:
+            next(rest, "")
+        elif word not in _OF_NO_USE:
+            yield word
 
 
 def _uv(plan: Plan, step: Step, words: Sequence[str], files: Files) -> None:
@@ -157,27 +168,31 @@ def _need(plan: Plan, step: Step, files: Files) -> None:
     inner = unwrapped(words)
     name = inner[0] if inner else ""
     if words[:1] in (("uvx",), ("pipx",)):
-        plan.pip(_fetched(words))
+        plan.pip(*_fetched(words))
     elif name in python_setup.TOOLS and not _is_installed(plan, name, files):
         plan.pip(python_setup.pinned(files, name))
     if name in _NODE:
         plan.kinds["node"] = None
-    _need_environments(plan, name, _before_dashes(inner[1:]))
+    _need_environments(plan, name, _before_dashes(inner[1:]), step.env)
 
 
-def _need_environments(plan: Plan, name: str, options: Sequence[str]) -> None:
+def _need_environments(
+    plan: Plan, name: str, options: Sequence[str], env: Sequence[tuple[str, str]]
+) -> None:
     """Add the environments that tox, nox or hatch make themselves."""
+    assigned = [f"{key}={value}" for key, value in env if key not in _OF_GATES]
+    start = ("env", *assigned) if assigned else ()
     if name == "tox":
-        environments = [word for word in options if word not in ("run", "run-parallel", "-p")]
+        environments = [word for word in options if word not in _OPTIONS_OF_TOX]
         plan.keeps[".tox"] = None
-        plan.add("pip", "{venv}/bin/tox", "run", "--notest", *environments, builds=True)
+        plan.add("pip", *start, "{venv}/bin/tox", "run", "--notest", *environments, builds=True)
     elif name == "hatch":
         environment = "hatch-test" if options[:1] == ["test"] else _environment(options)
         plan.add("pip", "sh", "-e", "-c", f"{HATCH_HOME} hatch env create {environment}".strip())
     elif name == "nox":
         plan.keeps[".nox"] = None
         reuse = ("--install-only", "--reuse-existing-virtualenvs")
-        plan.add("pip", "{venv}/bin/nox", *reuse, *options, builds=True)
+        plan.add("pip", *start, "{venv}/bin/nox", *reuse, *options, builds=True)
 
 
 def _environment(options: Sequence[str]) -> str:
@@ -207,11 +222,23 @@ def _uv_run(plan: Plan, words: Sequence[str], files: Files) -> None:
         plan.add("uv", "uv", "pip", "install", *extra)
 
 
-def _fetched(words: Sequence[str]) -> str:
-    """Return the requirement of a program that a step fetches: `uvx tox@4` → `tox==4`."""
-    named = [word for word in words[1:] if word != "run" and not word.startswith("-")]
-    name, _, version = (named or list(words))[0].partition("@")
-    return f"{name}=={version}" if version not in ("", "latest") else name
+def _fetched(words: Sequence[str]) -> list[str]:
+    """Return the requirements of a program that a step fetches: `uvx tox@4` → `tox==4`."""
+    found: list[str] = []
+    source = ""
+    rest = iter(words[1:])
+    for word in rest:
+        if word == "--with":
+            found.append(next(rest, ""))
+        elif word in ("--from", "--spec"):
+            source = next(rest, "")
+        elif word in ("--python", "-p"):
+            next(rest, "")
+        elif word != "run" and not word.startswith("-"):
+            name, _, version = (source or word).partition("@")
+            found.append(f"{name}=={version}" if version not in ("", "latest") else name)
+            break
+    return found
 
 
 def _is_installed(plan: Plan, tool: str, files: Files) -> bool:
@@ -240,7 +267,9 @@ def _under(folder: str, name: str) -> str:
 
 
 def _shell(step: Step, code: str) -> tuple[str, ...]:
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in dict(step.env).items()]
+    lines = []
+    for name, value in dict(step.env).items():
+        lines.append(f"export {name}={shlex.quote(value)}")
     if step.folder:
         lines.append(f"cd {shlex.quote(step.folder)}")
-    return (step.shell or "sh", "-e", "-c", "\n".join([*lines, code]))
+    return (step.shell or "sh", "-e", "-c", gates.with_places("\n".join([*lines, code])))

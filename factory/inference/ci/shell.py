@@ -6,7 +6,7 @@ one piece, because only a shell understands it.
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 _CONTROL = re.compile(r"^\s*(if|for|while|until|case|select|function|\{|\(|\w+\s*\(\))(\s|$)|<<")
@@ -15,8 +15,18 @@ _PARTS = re.compile(r"&&|\|\||[;|&()]|\b(?:then|do|else|elif|if|while)\b|!\s")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 # Commands that only prepare a shell or print: they install nothing and judge nothing.
 _SILENT = frozenset(
-    "echo printf set true pwd ls cat date env which source . mkdir git sleep".split()
+    "echo printf set true pwd ls cat date env which source . git sleep ulimit".split()
 )
+_WRITES_FILE = re.compile(r">>?\s*[\"']?[\w./-]+[\"']?$")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+# A value that stays the same text in a shell, with and without quotes.
+_SAFE = re.compile(r"[\w./:@%+=,-]*")
+_DELETED = re.compile(
+    r"\$\(echo [\"']?([\w.-]+)[\"']? \| tr -d [\"']?\\?([.-])[\"']?( \| cut [^|)]*)?\)"
+)
+_SUBSTITUTED = re.compile(r"\$\([^()]*\)")
+_VENV = re.compile(r"(?<![\w/.])(?:\./)?\.?venv/bin/(?!activate)")
+WORKSPACE, TEMPORARY = "$GITHUB_WORKSPACE", "$RUNNER_TEMP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +63,34 @@ def commands(block: str) -> Iterator[Command]:
                     folder = joined(folder, target)
                 case ("export", *pairs):
                     env = (*env, *_pairs(pairs))
-                case _ if code.split()[0] in _SILENT:
+                case _ if code.split()[0] in _SILENT and not _WRITES_FILE.search(code):
                     pass
                 case words:
-                    if words and _ASSIGNMENT.match(words[-1]):  # only sets variables
+                    if words and all(map(_ASSIGNMENT.match, words)):  # only sets variables
                         env = (*env, *_pairs(words))
                     else:
                         yield _without_assignments(command)
 
 
+def expanded(code: str, env: Mapping[str, str]) -> str:
+    """Return the code with the values of variables that CI sets, if they are plain words.
+
+    The environments of CI are not those of this machine: `.venv/bin/pytest` becomes `pytest`.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        known = env.get(found[1] or found[2])
+        return found[0] if known is None or not _SAFE.fullmatch(known) else known
+
+    known = _VARIABLE.sub(value, code)
+    without = _DELETED.sub(lambda found: found[1].replace(found[2], ""), known)
+    return _VENV.sub("", without)
+
+
 def parts_of(code: str) -> Iterator[tuple[str, ...]]:
     """Yield the words of each simple command in a shell's code."""
-    for part in _PARTS.split(code.replace("\n", ";")):
+    plain = _SUBSTITUTED.sub("it", code.replace("\\\n", " "))
+    for part in _PARTS.split(plain.replace("\n", ";")):
         words = words_of(part)
         if words:
             yield words
@@ -83,6 +109,10 @@ def words_of(code: str) -> tuple[str, ...]:
 
 def joined(folder: str, target: str) -> str:
     """Return the folder that `cd target` enters from `folder`, relative to the root."""
+    if target.startswith(WORKSPACE):
+        folder, target = "", target.removeprefix(WORKSPACE)
+    elif target.startswith(TEMPORARY):
+        return target
     parts = folder.split("/") if folder else []
     for part in target.split("/"):
         if part == "..":

@@ -34,7 +34,8 @@ _FETCHERS: Mapping[str, str] = {
     "bunx": "",
     "pipx": "--spec --python",
 }
-_PLAIN = frozenset("time xvfb-run nice timeout exec command env".split())
+_PLAIN = frozenset("time xvfb-run nice timeout exec command env xargs retry".split())
+_XARGS = "-n -P -I -L -d -s --max-args --max-procs --delimiter"
 _SECONDS = re.compile(r"[\d.]+[smh]?")
 
 
@@ -119,7 +120,7 @@ def _by_module(first: str, more: tuple[str, ...]) -> tuple[str, ...] | None:
 def _by_plain(first: str, more: tuple[str, ...]) -> tuple[str, ...] | None:
     if first not in _PLAIN:
         return None
-    rest = past_options(more)
+    rest = past_options(more, _XARGS if first == "xargs" else "")
     while rest and (_SECONDS.fullmatch(rest[0]) or "=" in rest[0]):
         rest = rest[1:]
     return rest

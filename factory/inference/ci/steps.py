@@ -35,3 +35,4 @@ class Job:
     path: str
     steps: list[Step] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    takes_builds: bool = False  # whether the job downloads what another job built

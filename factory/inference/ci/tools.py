@@ -17,6 +17,7 @@ class Kind(StrEnum):
     INSTALL = "install"
     SYSTEM = "system"  # installs packages of the operating system
     BUILD = "build"
+    PREPARE = "prepare"  # makes folders and files that later commands need
     LINT = "lint"
     FORMAT = "format"
     TYPES = "types"
@@ -27,7 +28,10 @@ class Kind(StrEnum):
 CHECKS = (Kind.LINT, Kind.FORMAT, Kind.TYPES)
 JUDGING = (*CHECKS, Kind.TEST)
 # If code contains commands of several kinds, the first of these counts.
-STRONGEST = (Kind.TEST, Kind.TYPES, Kind.LINT, Kind.FORMAT, Kind.SYSTEM, Kind.INSTALL, Kind.BUILD)
+STRONGEST = (
+    *(Kind.TEST, Kind.TYPES, Kind.LINT, Kind.FORMAT),
+    *(Kind.SYSTEM, Kind.INSTALL, Kind.BUILD, Kind.PREPARE),
+)
 _TOOLS: Mapping[Kind, str] = {
     Kind.INSTALL: """
         pip:install uv-pip:install uv-tool:install uv:sync uv:venv poetry:install poetry:sync
@@ -44,7 +48,8 @@ _TOOLS: Mapping[Kind, str] = {
         vite:test go:test richgo:test gotestsum ginkgo cargo:test cargo:nextest cargo:llvm-cov
         ctest meson:test rspec rake phpunit pest behave robot bats shellspec prove scrut
         mvn ./mvnw gradle ./gradlew dotnet:test mix:test hatch:test coverage:run swift:test
-        zig:test sbt lein rebar3 cabal:test stack:test dart:test flutter:test
+        zig:test sbt lein rebar3 cabal:test stack:test dart:test flutter:test mdbook:test
+        turbo:test nx:test lerna:test
     """,
     Kind.LINT: """
         ruff flake8 pylint eslint oxlint stylelint shellcheck golangci-lint staticcheck codespell
@@ -57,7 +62,7 @@ _TOOLS: Mapping[Kind, str] = {
     Kind.FORMAT: """
         black isort prettier gofmt goimports gofumpt rustfmt cargo:fmt dprint clang-format yapf
         autopep8 deno:fmt mix:format shfmt taplo blacken-docs docformatter ruff:format
-        biome:format
+        biome:format cmake-format
     """,
     Kind.TYPES: """
         mypy dmypy pyright basedpyright pytype pyre pyrefly zuban ty stubtest tsc vue-tsc tsd
@@ -66,16 +71,24 @@ _TOOLS: Mapping[Kind, str] = {
     Kind.BUILD: """
         cmake ninja configure ./configure autoreconf ./autogen.sh ./bootstrap meson:setup
         meson:compile meson:configure meson cargo:build go:build bazel:build dotnet:build
-        maturin:develop tsup rollup webpack esbuild vite:build
+        maturin:develop tsup rollup webpack esbuild vite:build mdbook:build mkdocs:build
+        sphinx-build jupyter-book:build hugo jekyll:build
     """,
+    Kind.PREPARE: "mkdir cp mv ln touch echo printf",
 }
 _KIND_OF: dict[str, Kind] = {}
 for _kind, _rows in _TOOLS.items():
     _KIND_OF.update(dict.fromkeys(_rows.split(), _kind))
 _REPAIRS = frozenset("--fix --write --fix-only --unsafe-fixes -w --in-place".split())
 # Formatters change files unless an option says that they only check.
-_FORMATTERS = frozenset("black isort prettier yapf shfmt gofmt dprint".split())
-_CHECK_ONLY = frozenset("--check --check-only -c --diff -l --list-different -d check".split())
+_FORMATTERS = frozenset(
+    "black isort prettier yapf shfmt gofmt dprint clang-format cmake-format".split()
+)
+_CHECK_ONLY = frozenset(
+    "--check --check-only -c --diff -l --list-different -d check -n --dry-run --Werror".split()
+)
+_ONLY_TELLS = frozenset("--version -V --help version".split())
+_INSTALLED = re.compile(r"(^|/)(node_modules/\.bin|vendor/bin)/")
 _INTERPRETERS = frozenset("node bash sh php perl ruby".split())
 _NAMED_BY_TWO = frozenset("go cargo ruff meson dotnet mix deno bun".split())
 
@@ -83,7 +96,7 @@ _NAMED_BY_TWO = frozenset("go cargo ruff meson dotnet mix deno bun".split())
 def kind_of(words: Sequence[str]) -> Kind:
     """Return what a command does."""
     bare = unwrapped(words)
-    if not bare or _repairs(bare):
+    if not bare or repairs(bare) or _ONLY_TELLS.intersection(bare[1:2]):
         return Kind.OTHER
     program = program_of(bare)
     if program in scripts.RUNNERS:
@@ -125,16 +138,17 @@ def name_of(words: Sequence[str]) -> str:
 def program_of(words: Sequence[str]) -> str:
     """Return the program of a command. A file of the project keeps its folder."""
     first = words[0]
-    is_own = "/" in first and not first.startswith("/")
-    return first if is_own else first.rpartition("/")[2]
+    is_own = "/" in first and not first.startswith("/") and not _INSTALLED.search(first)
+    name = first if is_own else first.rpartition("/")[2]
+    return re.sub(r"^(clang-\w+)-\d+$", r"\1", name)
 
 
-def _repairs(words: Sequence[str]) -> bool:
+def repairs(words: Sequence[str]) -> bool:
     """Whether the command changes the files that it looks at."""
-    program = words[0]
+    program = program_of(words)
+    if _REPAIRS.intersection(words):
+        return program not in ("tox", "nox", "make")
     if program in scripts.RUNNERS:
         return False
-    if _REPAIRS.intersection(words):
-        return True
     is_formatter = program in _FORMATTERS or words[1:2] in (("format",), ("fmt",))
     return is_formatter and not _CHECK_ONLY.intersection(words)

@@ -1,0 +1,120 @@
+"""Which jobs of CI judge the tree as it is.
+
+Each job of CI has a machine of its own, but all gates share one environment. So a job that changes
+versions of packages, or that tests what another job built, is left out if another job tests.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from factory.inference.ci.shell import parts_of
+from factory.inference.ci.starters import unwrapped
+from factory.inference.ci.steps import Job, Skipped, Step
+from factory.inference.ci.tools import JUDGING, Kind
+from factory.inference.python_setup import TOOLS
+
+_OTHER_VERSIONS = "it tests with other versions of packages, or a changed tree"
+_OTHER_BUILD = "it tests what another job built"
+_PINNED = re.compile(r"([A-Za-z][\w.-]*)(\[[\w,]*\])?\s*(<|<=|==|~=)[\w.*]+.*|(git\+|https?://).*")
+_FREE = re.compile(
+    r"pip|setuptools|wheel|build|twine|coveralls|codecov|(pytest|tox|nox|hatch)[\w-]*"
+)
+_LOCAL = re.compile(r"-r|--requirement|-e|\.{1,2}(/.*|\[.*)?")
+_CHANGING = {
+    ("cargo", "update"),
+    ("cargo", "generate-lockfile"),
+    ("bundle", "update"),
+    ("go", "get"),
+    ("pip", "uninstall"),
+    ("uv-pip", "uninstall"),
+}
+
+
+def judging(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs that judge the tree as it is; note in the others why they do not."""
+    kept: list[Job] = []
+    variants: list[Job] = []
+    for job in jobs:
+        if job.takes_builds and not any(map(_builds_itself, job.steps)):
+            _leave_out(job, _OTHER_BUILD)
+            kept.append(job)
+        elif _is_variant(job):
+            variants.append(job)
+        else:
+            kept.append(job)
+    is_tested = any(map(tests, kept))
+    for job in variants:
+        if is_tested:
+            _leave_out(job, _OTHER_VERSIONS)
+        # Where each test job is a variant, the first one stands for all.
+        is_tested = is_tested or tests(job)
+    return [job for job in jobs if job in kept or job in variants]
+
+
+def tests(job: Job) -> bool:
+    """Whether a job runs tests."""
+    return any(step.kind is Kind.TEST for step in job.steps)
+
+
+def _leave_out(job: Job, why: str) -> None:
+    for step in job.steps:
+        if step.kind in JUDGING:
+            job.skipped.append(Skipped(step.code, step.origin, why))
+    job.steps.clear()
+
+
+def _builds_itself(step: Step) -> bool:
+    """Whether a step makes a package from the tree instead of taking another job's package."""
+    words = unwrapped(step.words)
+    return words[:1] in (("tox",), ("nox",)) or words[:2] in (
+        ("pip", "install"),
+        ("uv-pip", "install"),
+    )
+
+
+def _is_variant(job: Job) -> bool:
+    """Whether the job judges after it changed versions of packages, or files of the tree."""
+    is_installed = False
+    is_changed = False
+    for step in job.steps:
+        if step.kind in JUDGING and is_changed:
+            return True
+        for words in _commands(step):
+            is_changed = is_changed or _changes(unwrapped(words), is_installed)
+        if step.kind in (Kind.INSTALL, Kind.BUILD):
+            is_installed = True
+    return False
+
+
+def _commands(step: Step) -> Iterator[tuple[str, ...]]:
+    if step.words:
+        yield step.words
+    else:
+        yield from parts_of(step.code)
+
+
+def _changes(words: Sequence[str], is_installed: bool) -> bool:
+    if tuple(words[:2]) in _CHANGING:
+        return True
+    first = words[0] if words else ""
+    rest = list(words[1:])
+    if first in ("pip", "uv-pip") and rest[:1] == ["install"] and is_installed:
+        return not any(map(_LOCAL.fullmatch, rest)) and any(map(_pins, rest))
+    if first in ("pnpm", "yarn", "bun", "npm") and is_installed:
+        if rest[:1] == ["workspace"]:
+            rest = rest[2:]
+        packages = [word for word in rest[1:] if not word.startswith("-")]
+        is_global = {"-g", "--global"}.intersection(rest)
+        adds = ("add", "up", "install", "i", "upgrade")
+        return rest[:1] != [] and rest[0] in adds and bool(packages) and not is_global
+    if first == "sed" and any(word.startswith("-i") for word in rest):
+        return not rest[-1].startswith(("/", "$", "~"))
+    return False
+
+
+def _pins(word: str) -> bool:
+    found = _PINNED.fullmatch(word)
+    if not found:
+        return False
+    name = found[1] or ""
+    return name not in TOOLS and not _FREE.fullmatch(name)
