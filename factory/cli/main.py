@@ -107,6 +107,6 @@ def _command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     typed, *rest = argv or ["help"]
     name = _SAME.get(typed, typed)
     about.check_command(program, name)
-    args = parsers.make(program, name).parse_args(rest)
+    args = parsers.parse(program, name, rest)
     command = getattr(import_module(f"factory.cli.{commands[name]}"), name)
     return int(command(args))

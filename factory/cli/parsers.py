@@ -5,9 +5,17 @@ declarations. Invariant: no function imports anything, because these functions r
 command.
 """
 
-from argparse import Action, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import (
+    Action,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+
+from factory.ground.errors import did_you_mean
 
 Declare = Callable[[ArgumentParser], None]
 _LIKELY = {"factory": "log", "factoryd": "stop"}  # commands in examples of `help`
@@ -28,6 +36,26 @@ def make(program: str, name: str) -> ArgumentParser:
     others = parser.add_argument_group("other options")
     others.add_argument("-h", "--help", action="help", help="show this help")
     return parser
+
+
+def parse(program: str, name: str, argv: Sequence[str]) -> Namespace:
+    """Return the arguments of a command; a wrong form ends the program with exit code 2."""
+    parser = make(program, name)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(parser, unknown)}")
+    return args
+
+
+def _meant(parser: ArgumentParser, unknown: Sequence[str]) -> str:
+    """Return a suggestion for the first unknown option."""
+    known = []
+    for action in parser._actions:
+        known += action.option_strings
+    for word in unknown:
+        if word.startswith("-"):
+            return did_you_mean(word.partition("=")[0], known)
+    return ""
 
 
 def usage(parser: ArgumentParser) -> str:

@@ -88,6 +88,24 @@ def test_wrong_arguments_are_a_usage_error(
     assert f"usage: factory {argv[0]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["status", "--jsn"], "unrecognized arguments: --jsn: did you mean --json?\n"),
+        (["log", "--fol"], "--fol: did you mean --follow?\n"),
+        (["log", "--snce=2h"], "--snce=2h: did you mean --since?\n"),
+        (["doctor", "--agnet", "claude"], "--agnet claude: did you mean --agent?\n"),
+        (["pause", "--quickly"], "unrecognized arguments: --quickly\n"),
+        (["show", "a", "b"], "unrecognized arguments: b\n"),
+    ],
+)
+def test_a_mistyped_option_is_a_usage_error_with_a_did_you_mean(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert factory(argv) == 2
+    assert capsys.readouterr().err.endswith(said)
+
+
 @pytest.mark.parametrize(("output", "code"), [(">&-", 0), ("2>&- >&-", 0), (">/dev/full", 1)])
 def test_output_that_nobody_takes_gives_no_traceback(
     output: str, code: int, tmp_path: Path
