@@ -79,7 +79,8 @@ def expected(line: Line) -> list[Expected]:
         found += _start(units, line, is_red=TRUNK_RED.key in open_causes)
     known = {unit.id: unit.state for unit in line.units} | dict(line.needed)
     for unit in units:
-        if unit.state in (UnitState.WAITING, UnitState.HELD):
+        is_waiting = unit.state is UnitState.WAITING and has_trunk  # without trunk, no unit starts
+        if is_waiting or unit.state is UnitState.HELD:
             found += _standing(unit, known, open_causes, line.at)
     return found
 

@@ -93,6 +93,7 @@ THEIRS: dict[str, Line] = {
     "ready, and an agent is paused": line(unit(READY), resting=True),
     "ready while trunk is red": line(unit(READY), cards=[card(TRUNK_RED)]),
     "ready without trunk": line(unit(READY), cards=[card(TRUNK_GONE)]),
+    "waiting without trunk": line(unit(WAITING), cards=[card(TRUNK_GONE)]),
     "ready with a card": line(unit(READY), cards=[card(OWN, "fix")]),
     "queued without trunk": line(unit(QUEUED), cards=[card(TRUNK_GONE)]),
     "queued behind a landing that nobody knows": line(
