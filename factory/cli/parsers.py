@@ -49,9 +49,9 @@ def parse(program: str, name: str, argv: Sequence[str]) -> Namespace:
 
 def _meant(parser: ArgumentParser, unknown: Sequence[str]) -> str:
     """Return a suggestion for the first unknown option."""
-    known = []
+    known = set[str]()
     for action in parser._actions:
-        known += action.option_strings
+        known.update(action.option_strings)
     for word in unknown:
         if word.startswith("-"):
             return did_you_mean(word.partition("=")[0], known)
