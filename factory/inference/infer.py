@@ -21,8 +21,8 @@ from factory.inference import (
     sessions,
     setup_script,
 )
+from factory.inference.ci import circleci, github, gitlab
 from factory.inference.ci import gates as ci_gates
-from factory.inference.ci import github
 from factory.inference.ci import jobs as ci_jobs
 from factory.inference.ci import setup as ci_setup
 from factory.inference.ci.steps import Job
@@ -68,7 +68,8 @@ def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
         *ruling,
     )
     tests = tests_in(listing)[:TESTS_READ]
-    return sorted({*matching(listing, *globs), *tests, *github.wanted(listing)})
+    of_ci = {*github.wanted(listing), *gitlab.wanted(listing), *circleci.wanted(listing)}
+    return sorted({*matching(listing, *globs), *tests, *of_ci})
 
 
 def rules_of(
@@ -86,7 +87,7 @@ def rules_of(
     """
     files = Files(listing, contents, folder, larger)
     written = gate_files.gates(files)
-    jobs = [] if written else ci_jobs.judging(github.jobs(files, python))
+    jobs = [] if written else _jobs(files, python)
     gates = written or _found(jobs, files)
     setup = _setup(files, gates, jobs)
     texts = [*map(_text, gates), code_of(setup.script)]
@@ -105,6 +106,17 @@ def rules_of(
     return Rules(
         gates=gates, setup=setup, sources=frozenset(sources), unread=frozenset(files.unread)
     )
+
+
+def _jobs(files: Files, python: tuple[int, int]) -> list[Job]:
+    """Return the jobs of the first CI that tests; otherwise of the first one that has jobs."""
+    found: list[list[Job]] = []
+    for jobs in (github.jobs(files, python), gitlab.jobs(files), circleci.jobs(files)):
+        judging = ci_jobs.judging(jobs)
+        if any(map(ci_jobs.tests, judging)):
+            return judging
+        found.append(judging)
+    return next(filter(None, found), [])
 
 
 def _text(gate: Gate) -> str:

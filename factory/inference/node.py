@@ -5,6 +5,7 @@ names, and exactly as locked. The client itself goes into the folder of the venv
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -155,6 +156,23 @@ def with_packages(files: Files, setup: Setup) -> Setup:
         keeps=(*setup.keeps, *keeps),
         rebuild=(*setup.rebuild, *builds),
         reason=f"{setup.reason}; {reason}" if setup.commands else reason,
+    )
+
+
+def in_folder(files: Files, folder: str, name: str) -> Setup:
+    """Return the installation of a package in a folder by the client with this name."""
+    locks = [f"{folder}/{lock}" for lock in LOCK_OF[name]]
+    lock = files.first(locks)
+    is_berry = name == "yarn" and f"{folder}/{BERRY}" in files.names
+    *get_client, install = _install(Client(name, "", lock, is_berry))
+    code = install[-1] if install[0] == "sh" else " ".join(install)
+    command = ("sh", "-e", "-c", f"cd {shlex.quote(folder)}\n{code}")
+    return Setup(
+        kind=name,
+        commands=(*get_client, command),
+        inputs=(*locks, f"{folder}/package.json"),
+        keeps=(f"{folder}/node_modules",),
+        rebuild=(command,),
     )
 
 

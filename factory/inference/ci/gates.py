@@ -61,9 +61,12 @@ def _grouped(job: Job) -> list[list[Step]]:
             together.append(step)
     while together and together[-1].kind is Kind.PREPARE:
         together.pop()
-    if any(map(judges, together)):
-        alone.append(together)
-    return alone
+    if is_built or any(step.kind is Kind.PREPARE for step in together):
+        return [*alone, together] if any(map(judges, together)) else alone
+    folders: dict[str, list[Step]] = {}
+    for step in together:
+        folders.setdefault(step.folder, []).append(step)
+    return [*alone, *folders.values()]
 
 
 def builds(jobs: Iterable[Job]) -> list[Gate]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from factory.ground.yaml_tree import Text, Tree, items, table, text, texts, tree_of
-from factory.inference.ci import actions, environments, shell, tools
+from factory.inference.ci import actions, shell, tools
 from factory.inference.ci import run as run_code
 from factory.inference.ci.expressions import BRANCHES, EVENTS, Unknown, filled, holds, value_of
+from factory.inference.ci.jobs import OTHER_TREE, SERVICES, settle
 from factory.inference.ci.matrix import chosen, localized
 from factory.inference.ci.steps import Job, Skipped, Step
-from factory.inference.ci.tools import JUDGING
 from factory.inference.files import Files
 
 WORKFLOWS = ".github/workflows/"
@@ -24,16 +24,11 @@ _DEEPEST = 3  # of workflows and actions that use others
 _EVENTS = ("push", "pull_request", "merge_group")
 _NOT_HERE = re.compile(r"windows|macos|win-|osx", re.IGNORECASE)
 _ELSEWHERE = {
-    "services": "it needs services, such as a database",
+    "services": SERVICES,
     "container": "it runs in an image of a container",
 }
 _EXPORTED = re.compile(
     r"""^\s*echo\s+["']?(\w+)=([^"'$`\n]*)["']?\s*>>\s*["']?\$\{?GITHUB_ENV\b""", re.MULTILINE
-)
-_OTHER_TREE = "the job tests this repository"
-_STARTS_SERVICE = "it starts a service, such as a database"
-_SERVICE = re.compile(
-    r"\b(systemctl|service)\s+(start|\w+ start)|\bdocker(-|\s+)(compose|run)\b|\bdocker-compose\b"
 )
 _COUNTED = re.compile(
     r"\s-(-max-workers|-maxWorkers|-jobs|-parallel|-threads|-workers|j|n)[= ]?"
@@ -177,8 +172,7 @@ class _Workflow:
                 return found
         for step in items(job.get("steps")):
             self._step(table(step), scope, found)
-        _leave_out_elsewhere(found, self._files)
-        found.steps[:] = environments.with_plugin(found.steps, self._files.text("tox.ini"))
+        settle(found, self._files)
         return found
 
     def _step(self, step: Mapping[str, Tree], scope: _Scope, job: Job) -> None:
@@ -214,9 +208,6 @@ class _Workflow:
             job.skipped.append(Skipped(_first_line(run), origin, "only GitHub knows a value in it"))
             return
         scope.exported.update(_EXPORTED.findall(code))
-        if _SERVICE.search(code):
-            job.skipped.append(Skipped(_first_line(run), origin, _STARTS_SERVICE))
-            return
         used_shell = text(step.get("shell")) or scope.shell
         if used_shell and used_shell.split()[0] not in ("bash", "sh"):
             job.skipped.append(Skipped(_first_line(run), origin, f"its shell is {used_shell}"))
@@ -257,7 +248,7 @@ class _Workflow:
         """Note that a job works on the tree of another repository."""
         other = text(given.get("repository"))
         if other and "github." not in other and not given.get("path"):
-            job.skipped.append(Skipped(other, origin, _OTHER_TREE))
+            job.skipped.append(Skipped(other, origin, OTHER_TREE))
 
     def _composite(self, step: Mapping[str, Tree], folder: str, scope: _Scope, job: Job) -> None:
         """Read the steps of an action of this repository."""
@@ -318,36 +309,6 @@ def _is_given(value: Tree | None, contexts: Mapping[str, Any]) -> bool:
         return bool(value) and not (image and not filled(image, contexts))
     except Unknown:
         return True
-
-
-def _leave_out_elsewhere(job: Job, files: Files) -> None:
-    """Remove the judging steps that need a service, or a folder that is not in the tree."""
-    whys = {each.why for each in job.skipped}
-    if _OTHER_TREE in whys:
-        job.steps.clear()
-    needs_service = _STARTS_SERVICE in whys
-    kept: list[Step] = []
-    for step in job.steps:
-        why = ""
-        if step.kind in JUDGING and needs_service:
-            why = "it needs a service that the job starts"
-        elif not _is_there(step.folder, files, kept):
-            why = "its folder is not in the tree"
-        if why:
-            job.skipped.append(Skipped(step.code, step.origin, why))
-        else:
-            kept.append(step)
-    job.steps[:] = kept
-
-
-def _is_there(folder: str, files: Files, before: Iterable[Step]) -> bool:
-    """Whether a folder is in the tree, or an earlier step of the job names it."""
-    if not folder or folder.startswith(shell.TEMPORARY) or files.has_folder(folder):
-        return True
-    if "*" in folder:
-        return False
-    name = folder.rpartition("/")[2]
-    return any(name in step.words or f"/{name}" in step.code for step in before)
 
 
 def _inputs(

@@ -5,19 +5,26 @@ versions of packages, or that tests what another job built, is left out if anoth
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from factory.inference.ci.shell import parts_of
+from factory.inference.ci import environments
+from factory.inference.ci.shell import TEMPORARY, parts_of
 from factory.inference.ci.starters import unwrapped
 from factory.inference.ci.steps import Job, Skipped, Step
 from factory.inference.ci.tools import JUDGING, Kind
+from factory.inference.files import Files
 from factory.inference.python_setup import TOOLS
 
+SERVICES = "it needs services, such as a database"
+OTHER_TREE = "the job tests this repository"
 _OTHER_VERSIONS = "it tests with other versions of packages, or a changed tree"
 _OTHER_BUILD = "it tests what another job built"
 _PINNED = re.compile(r"([A-Za-z][\w.-]*)(\[[\w,]*\])?\s*(<|<=|==|~=)[\w.*]+.*|(git\+|https?://).*")
 _FREE = re.compile(
     r"pip|setuptools|wheel|build|twine|coveralls|codecov|(pytest|tox|nox|hatch)[\w-]*"
+)
+_SERVICE = re.compile(
+    r"\b(systemctl|service)\s+(start|\w+ start)|\bdocker(-|\s+)(compose|run)\b|\bdocker-compose\b"
 )
 _LOCAL = re.compile(r"-r|--requirement|-e|\.{1,2}(/.*|\[.*)?")
 _CHANGING = {
@@ -49,6 +56,35 @@ def judging(jobs: Sequence[Job]) -> list[Job]:
         # Where each test job is a variant, the first one stands for all.
         is_tested = is_tested or tests(job)
     return [job for job in jobs if job in kept or job in variants]
+
+
+def settle(job: Job, files: Files) -> None:
+    """Leave out of a job what cannot run here, and say why."""
+    if any(each.why == OTHER_TREE for each in job.skipped):
+        job.steps.clear()
+    starts_service = any(_SERVICE.search(step.code) for step in job.steps)
+    kept: list[Step] = []
+    for step in job.steps:
+        why = ""
+        if starts_service and (step.kind in JUDGING or _SERVICE.search(step.code)):
+            why = SERVICES
+        elif not _is_there(step.folder, files, kept):
+            why = "its folder is not in the tree"
+        if why:
+            job.skipped.append(Skipped(step.code, step.origin, why))
+        else:
+            kept.append(step)
+    job.steps[:] = environments.with_plugin(kept, files.text("tox.ini"))
+
+
+def _is_there(folder: str, files: Files, before: Iterable[Step]) -> bool:
+    """Whether a folder is in the tree, or an earlier step of the job names it."""
+    if not folder or folder.startswith(TEMPORARY) or files.has_folder(folder):
+        return True
+    if "*" in folder:
+        return False
+    name = folder.rpartition("/")[2]
+    return any(name in step.words or f"/{name}" in step.code for step in before)
 
 
 def tests(job: Job) -> bool:

@@ -35,13 +35,21 @@ class Plan:
         """Add a client, such as poetry, that installs packages into the venv."""
         self.clients[name] = None
 
+    def packages(self, found: Setup) -> None:
+        """Add the packages of node of one folder."""
+        for command in found.commands:
+            self.add(found.kind, *command, builds=command in found.rebuild)
+        self.keeps |= dict.fromkeys(found.keeps)
+        self.inputs |= dict.fromkeys(found.inputs)
+
     def setup(self, files: Files, read_from: Iterable[str], *, python_used: bool) -> Setup:
         """Return the whole; `read_from`: the files of CI."""
         found = Setup()
         if self.commands or self.clients or python_used:
             said = ", ".join(self.origins)
             found = Setup(
-                kind="+".join(self.kinds.keys() - {"node"}) or "pip",
+                # In the order of the steps: the digest of the environment contains the kind.
+                kind="+".join(kind for kind in self.kinds if kind != "node") or "pip",
                 commands=(python_setup.VENV, *self._client_commands(), *self.commands),
                 inputs=(*PYTHON_INPUTS, *read_from, *self.inputs),
                 keeps=tuple(self.keeps),

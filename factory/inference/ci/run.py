@@ -20,6 +20,8 @@ _OURS = frozenset(
 )
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _JS = ("npm", "pnpm", "yarn", "bun")
+_CHANGED_FOLDER = re.compile(r"(?:^|&&|;)\s*cd\s+([\w./-]+)", re.MULTILINE)
+_EXPORTED = re.compile(r"(?:^|&&|;)\s*export\s+(\w+)=[\"']?([^\s\"'$`;&]*)", re.MULTILINE)
 # A repair before it is a check: CI is red if the repair changed a file.
 _NO_CHANGE = re.compile(r"git diff\b.*--(exit-code|quiet)|git status --porcelain")
 
@@ -50,6 +52,13 @@ def steps(code: str, place: Place, files: Files) -> Iterator[Step]:
             origin=f"{place.file}:{place.line + command.line}",
             shell="bash" if place.shell.startswith("bash") else "",
         )
+
+
+def after(code: str, folder: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the folder and the variables that the shell has after the code."""
+    for target in _CHANGED_FOLDER.findall(code):
+        folder = shell.joined(folder, target)
+    return folder, {**env, **dict(_EXPORTED.findall(code))}
 
 
 def allowed(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

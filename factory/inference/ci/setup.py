@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from factory.inference import python_setup
+from factory.inference import node, python_setup
 from factory.inference.ci import gates
 from factory.inference.ci.gates import HATCH_HOME
 from factory.inference.ci.plan import Plan
@@ -80,6 +80,9 @@ def _install(plan: Plan, step: Step, files: Files) -> None:
     installer = _INSTALLERS.get(program)
     if installer:
         installer(plan, step, words[1:], files)
+    elif program in _NODE and f"{step.folder}/package.json" in files.names:
+        client = program if program in node.RULED_BY else "npm"
+        plan.packages(node.in_folder(files, step.folder, client))
     elif program in _NODE:
         plan.kinds["node"] = None  # how to install is read from the lock file
     elif program not in ("go", "cargo") or words[1:2] == ("install",):
@@ -95,7 +98,9 @@ def _pip(plan: Plan, step: Step, words: Sequence[str], files: Files) -> None:
     is_local = False
     rest = _of_use(words[1:])
     for word in rest:
-        if word in _LISTS:
+        if word in _CLIENTS:  # in an environment of its own, apart from the project's packages
+            plan.client(word)
+        elif word in _LISTS:
             name = bare(_under(step.folder, next(rest, "")))
             plan.inputs[name] = None
             arguments += [word, name]
@@ -173,6 +178,8 @@ def _need(plan: Plan, step: Step, files: Files) -> None:
         plan.pip(python_setup.pinned(files, name))
     if name in _NODE:
         plan.kinds["node"] = None
+    if "coverage" in words and not _is_installed(plan, "coverage", files):
+        plan.pip("coverage")
     _need_environments(plan, name, _before_dashes(inner[1:]), step.env)
 
 
