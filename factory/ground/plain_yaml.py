@@ -7,11 +7,9 @@ matter with one sentence.
 
 from collections.abc import Iterator
 
-from factory.ground.entry import MOST_VALUES, Entry, NotPlain, Text
-from factory.ground.imports import hidden
+import yaml
 
-with hidden("yaml._yaml"):  # the parser in C, which this module does not use
-    import yaml
+from factory.ground.entry import MOST_VALUES, Entry, NotPlain, Text
 
 MOST_BYTES = 64 << 10
 # allowed depth of a value; the reader refuses deeper ones because depth makes the scanner slow

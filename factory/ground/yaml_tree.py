@@ -7,12 +7,8 @@ all its users share one value; a value that contains itself is refused.
 from collections.abc import Iterator
 from typing import Any, Self
 
-import yaml
-
 MOST_BYTES = 256 << 10
 _DEEPEST = 50
-# The loader in C is ten times faster, but a PyYAML without libyaml lacks it.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Text(str):
@@ -32,10 +28,14 @@ Tree = Text | list["Tree"] | dict[str, "Tree"]
 
 def tree_of(text: str) -> Tree | None:
     """Return the first document of a file; None if it is empty, too large or not YAML."""
+    import yaml  # here, because PyYAML takes 1 MiB, and many projects have no such file
+
     if len(text) > MOST_BYTES:
         return None
+    # The loader in C is ten times faster, but a PyYAML without libyaml lacks it.
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        root = yaml.compose(text, Loader=_LOADER)
+        root = yaml.compose(text, Loader=loader)
         return _Reader().value(root, 0) if root else None
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
@@ -66,13 +66,13 @@ def texts(value: Tree | None) -> Iterator[str]:
 
 
 class _Reader:
-    """Turns nodes into values. Each node is read once, even if many aliases name it."""
+    """Turns PyYAML's nodes into values. Each node is read once, even if many aliases name it."""
 
     def __init__(self) -> None:
         self._known: dict[int, Tree] = {}
         self._open = set[int]()
 
-    def value(self, node: yaml.Node, depth: int) -> Tree:
+    def value(self, node: Any, depth: int) -> Tree:
         key = id(node)
         if key in self._known:
             return self._known[key]
@@ -80,9 +80,9 @@ class _Reader:
             raise ValueError("a value that contains itself, or is nested too deeply")
         self._open.add(key)
         found: Tree
-        if isinstance(node, yaml.ScalarNode):
+        if node.id == "scalar":
             found = Text(node.value, node.start_mark.line + 1)
-        elif isinstance(node, yaml.SequenceNode):
+        elif node.id == "sequence":
             found = [self.value(item, depth + 1) for item in node.value]
         else:
             found = self._mapping(node, depth)
@@ -90,7 +90,7 @@ class _Reader:
         self._known[key] = found
         return found
 
-    def _mapping(self, node: yaml.Node, depth: int) -> dict[str, Tree]:
+    def _mapping(self, node: Any, depth: int) -> dict[str, Tree]:
         found: dict[str, Tree] = {}
         for name, below in node.value:
             key = self.value(name, depth + 1)

@@ -3,7 +3,6 @@
 The client that made the lock file installs: uv, Poetry, PDM or Pipenv; otherwise pip.
 """
 
-import configparser
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -211,6 +210,8 @@ def _named_requirements(files: Files) -> list[str]:
 def _extras(files: Files) -> list[str]:
     """Return the extras of the project that tests need."""
     found = _for_tests(files, "project", "optional-dependencies")
+    import configparser  # here, because few projects need it
+
     config = configparser.RawConfigParser(strict=False)
     try:
         config.read_string(files.text("setup.cfg"))
