@@ -23,7 +23,9 @@ from factory.ground.names import choose
 from factory.ground.places import holding, there
 from factory.ground.sentences import shown
 from factory.ground.settings import Settings
+from factory.inbox.dropped import shown as shown_name
 from factory.inbox.intake import Scan
+from factory.inbox.rejections import reason, rejected
 from factory.judging.calibration import checks
 from factory.judging.rulings import Ruling
 from factory.people import line_cards
@@ -34,7 +36,7 @@ from factory.store.journal import Event
 from factory.store.records import Fact
 
 SCAN_SECONDS = 30.0
-REJECTED_SHOWN = 5
+REJECTED_SHOWN = 20
 WARNED = 100  # files in the inbox that warnings name
 STARTED_AT = 250  # accepted units after which the pool makes one more pass during a long intake
 
@@ -78,9 +80,9 @@ class Desk:
         scan = await floor.intake.tick(now(), self._between)
         if scan.accepted:
             floor.state.pool.send()
-        rejected = _rejected(floor)
+        self._tell_rejected()
         await self._look_at_rules()
-        self._seen = [*config, *_first(scan.warnings), *rejected, *_not_trunks(floor)]
+        self._seen = [*config, *_first(scan.warnings), *_not_trunks(floor)]
         self.tell()
         return scan.again_s or SCAN_SECONDS
 
@@ -89,6 +91,15 @@ class Desk:
         self._floor.requests.tick(now())
         if len(scan.accepted) % STARTED_AT == 1:
             self._floor.state.pool.send()
+
+    def _tell_rejected(self) -> None:
+        """Write which task files were not accepted, and why."""
+        folder = self._floor.intake.rejected
+        names = rejected(folder)
+        files = []
+        for name in names[:REJECTED_SHOWN]:
+            files.append({"file": shown_name(name), "why": reason(folder, name)})
+        put(self._floor, "rejected", {"files": files, "count": len(names)})
 
     def tell(self) -> None:
         """Write the warnings of the last passes, for `factory status`."""
@@ -245,17 +256,6 @@ def _first(warnings: Sequence[str]) -> list[str]:
     if len(warnings) > WARNED:
         shown_.append(f"and {len(warnings) - WARNED} more files that factoryd does not take now")
     return shown_
-
-
-def _rejected(floor: Floor) -> list[str]:
-    inbox = floor.state.places.inbox.name
-    names = floor.intake.refused()
-    lines = []
-    for name in names[:REJECTED_SHOWN]:
-        lines.append(f"not accepted: {inbox}/rejected/{name} says why")
-    if len(names) > REJECTED_SHOWN:
-        lines.append(f"and {len(names) - REJECTED_SHOWN} more in {inbox}/rejected/")
-    return lines
 
 
 def _folders(floor: Floor) -> dict[str, str]:

@@ -17,6 +17,7 @@ from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.settings import Settings
 from factory.ground.settings_file import load
 from factory.people import line_cards
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.records import CardKind, Fact
 from tests.floor import FILES, GATE, Scene, at, scene_in
@@ -43,6 +44,30 @@ async def warnings(scene: Scene) -> list[str]:
     await the_desk(scene).tick()
     fact = scene.store.get(Fact, "warnings")
     return list(json.loads(fact.value)) if fact else []
+
+
+# ── task files ──
+
+
+async def test_rejected_files_and_their_reasons_are_told_until_they_are_gone(scene: Scene) -> None:
+    folder = scene.floor.intake.rejected
+    folder.mkdir(parents=True)
+    for number in range(22):
+        (folder / f"{number:02}.md").touch()
+        (folder / f"{number:02}.md.error.txt").write_text("No.\n\nline 1: bad\ncorrect form: x\n")
+
+    assert await warnings(scene) == []
+    told = value_of(scene.store, "rejected", {})
+    assert (told["files"][0], len(told["files"]), told["count"]) == (
+        {"file": "00.md", "why": "line 1: bad"},
+        20,
+        22,
+    )
+
+    for path in folder.glob("*.md"):
+        path.unlink()
+    await the_desk(scene).tick()
+    assert value_of(scene.store, "rejected", {}) == {"files": [], "count": 0}
 
 
 # ── trunk ──

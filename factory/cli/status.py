@@ -92,6 +92,7 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
     yield from _section(ENDED, _ended(seen))
     yield from _section("QUEUE", _queue(seen))
     yield from _section("WAITING", _waiting(seen, now))
+    yield from _rejected(seen)
     yield from _section("LANDED LAST", [_landed(unit, now) for unit in seen.last_landed])
     more = seen.units[UnitState.LANDED] - len(seen.last_landed)
     if seen.last_landed and more > 0:
@@ -216,6 +217,14 @@ def _waiting(seen: rows.Status, now: datetime) -> list[Sequence[str]]:
 def _landed(unit: rows.Landed, now: datetime) -> Sequence[str]:
     gone = "" if unit.on_trunk else f"not on trunk any more; again: factory retry {unit.unit}"
     return unit.commit[:10], unit.unit, f"{say.ago(unit.at, now)} ago", gone
+
+
+def _rejected(seen: rows.Status) -> Iterator[str]:
+    shown = [(file.file, file.why) for file in seen.rejected[:MOST]]
+    yield from say.section("REJECTED", shown)
+    more = seen.rejected_count - len(shown)
+    if more > 0:
+        yield f"  … and {more} more (in {seen.inbox}/rejected/)"
 
 
 def _section(heading: str, found: Sequence[Sequence[str]]) -> Iterator[str]:

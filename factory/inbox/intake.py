@@ -27,6 +27,7 @@ from factory.ground.regular import is_real
 from factory.inbox import dropped
 from factory.inbox.acceptance import Acceptance, Dropped
 from factory.inbox.dropped import OWN, shown
+from factory.inbox.rejections import NOTE, note
 from factory.store import task_file
 from factory.store.fact_values import value_of
 from factory.store.journal import Event
@@ -41,7 +42,6 @@ PASSED_OVER = re.compile(
     r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected",
     re.DOTALL,
 )
-_NOTE = ".error.txt"
 LOOKED_AT = 500  # files whose names one turn of the event loop checks
 
 
@@ -132,16 +132,13 @@ class Intake:
             file.write_text(text, encoding="utf-8")
         return self._acceptance.accept(Dropped(name, text, file.name, now, ignored), now)
 
-    def refused(self) -> list[str]:
-        """Return the notes about files that are still in rejected/."""
-        found = []
-        for note in (self._inbox / "rejected").glob(f"*{_NOTE}"):
-            if os.path.lexists(note.with_name(note.name.removesuffix(_NOTE))):
-                found.append(note.name)
-        return sorted(found)
+    @property
+    def rejected(self) -> Path:
+        """Return the folder with the files that were not accepted."""
+        return self._inbox / "rejected"
 
     def _make_folders(self) -> None:
-        folders = (self._inbox, self._folder, self._folder / "taken", self._inbox / "rejected")
+        folders = (self._inbox, self._folder, self._folder / "taken", self.rejected)
         with faults.step("folders.make"):
             for folder in folders:
                 folder.mkdir(exist_ok=True)
@@ -314,22 +311,17 @@ class Intake:
         now: datetime,
     ) -> None:
         target = self._free_place(name)
-        inbox = self._inbox.name
         why = f"line {error.line}: {error.reason}" if error.line else error.reason
-        text = (
-            f"factoryd did not accept {shown(name)}, and moved it to {inbox}/rejected/.\n\n{why}\n"
-            f"correct form: {error.form or 'see the README'}\n\n"
-            f"Correct it and move it back into {inbox}/.\n"
-        )
+        text = note(shown(name), why, error, inbox=self._inbox.name)
         with faults.step("inbox.explain"):
-            target.with_name(f"{target.name}{_NOTE}").write_text(text, encoding="utf-8")
+            target.with_name(f"{target.name}{NOTE}").write_text(text, encoding="utf-8")
         with faults.step("inbox.reject"):
             path.rename(target)
         self._store.write(Event.TASK_REJECTED, now=now, name=shown(name), why=why)
 
     def _free_place(self, name: str) -> Path:
         """Return a free path in rejected/ for the file: NAME.md, NAME-2.md, …"""
-        folder = self._inbox / "rejected"
+        folder = self.rejected
         whole = Path(name)
         target = folder / name
         numbers = count(2)

@@ -335,6 +335,16 @@ class Landed(Row):
     """Whether the commit is still on trunk; false after a person removed it from trunk."""
 
 
+class Rejected(Row):
+    """A task file that factoryd did not accept, and moved to the folder `rejected` of the inbox."""
+
+    file: str
+    """The file's name."""
+
+    why: str
+    """Why factoryd did not accept the file, in one line."""
+
+
 class Status(Row):
     """What `factory status --json` prints."""
 
@@ -382,6 +392,12 @@ class Status(Row):
 
     inbox: str
     """The name of the folder for task files."""
+
+    rejected: Sequence[Rejected]
+    """Task files that were not accepted, by name; at most 20."""
+
+    rejected_count: int
+    """The number of all task files that were not accepted. Unit: files."""
 
 
 class Setting(Row):

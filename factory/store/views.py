@@ -168,6 +168,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
             warnings=[*_of_room(con), *_of_place(elsewhere), *warnings(con)],
             last_landed=_last_landed(con),
             inbox=inbox(con),
+            **_rejected(con),
         )
 
 
@@ -445,6 +446,12 @@ def _last_landed(con: sqlite3.Connection) -> list[rows.Landed]:
     missing = trunk(con).missing
     landed = dicts(con, LANDED)
     return [rows.Landed(**row, on_trunk=row["unit"] not in missing) for row in landed]
+
+
+def _rejected(con: sqlite3.Connection) -> "Json":
+    known = _fact(con, "rejected") or {"files": [], "count": 0}
+    files = [rows.Rejected(**file) for file in known["files"]]
+    return {"rejected": files, "rejected_count": known["count"]}
 
 
 def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:

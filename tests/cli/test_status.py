@@ -81,6 +81,22 @@ def test_what_needs_a_person_comes_first_then_moving_queue_waiting_landed_and_wa
     ]
 
 
+def test_rejected_files_are_shown_with_their_reasons_one_on_a_line(
+    busy: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "line 2: unknown key 'priorty': did you mean priority?"
+    files = [{"file": "wrong.md", "why": why}, {"file": "x\x1b[2J.md", "why": "y" * 200}]
+    busy.fact("rejected", {"files": files, "count": 12})
+
+    lines = screen(capsys)
+
+    begin = lines.index("REJECTED")
+    assert lines[begin + 1] == f"  wrong.md  {why}"
+    assert lines[begin + 2].startswith("  x.md      yyyy")
+    assert lines[begin + 3] == "  … and 10 more (in inbox/rejected/)"
+    assert max(map(len, lines)) <= 80
+
+
 def test_with_the_daemon_down_it_still_answers_and_says_how_to_start(
     busy: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:

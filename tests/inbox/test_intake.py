@@ -17,6 +17,7 @@ import anyio.lowlevel
 import pytest
 
 from factory.ground.errors import Deposed
+from factory.inbox import rejections
 from factory.inbox.acceptance import Acceptance
 from factory.inbox.dropped import shown, written_to
 from factory.inbox.intake import QUIET_S, STILL_S, Intake, Scan
@@ -448,8 +449,8 @@ async def test_a_name_that_is_too_long_is_refused_once_and_others_go_on(
 
     assert scans[0] == Scan(accepted=["a"], rejected=[shown(name)])
     assert scans[1] == Scan()
-    (note,) = floor.intake.refused()
-    said = floor.complaint(note.removesuffix(".error.txt"))
+    (file,) = rejections.rejected(floor.intake.rejected)
+    said = floor.complaint(file)
     assert f"the file's name is too long: {len(name.encode())} bytes" in said
     assert "at most 100 bytes" in said
 
@@ -801,12 +802,13 @@ async def test_a_mended_file_is_accepted(floor: Floor) -> None:
     floor.drop("a.md", "---\nprio: 1\n---\n# A\n")
     await floor.scan()
     rejected = floor.inbox / "rejected" / "a.md"
+    assert rejections.reason(floor.intake.rejected, "a.md").startswith("line 2: unknown key 'prio'")
     rejected.write_text("---\npriority: 1\n---\n# A\n")
-    assert floor.intake.refused() == ["a.md.error.txt"]
+    assert rejections.rejected(floor.intake.rejected) == ["a.md"]
     rejected.rename(floor.inbox / "a.md")
 
     assert (await floor.scan()).accepted == ["a"]
-    assert floor.intake.refused() == []
+    assert rejections.rejected(floor.intake.rejected) == []
 
 
 async def test_symlinks_and_special_files_are_refused_and_not_followed(floor: Floor) -> None:
