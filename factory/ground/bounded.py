@@ -16,6 +16,7 @@ from factory.ground.sentences import printable
 
 # All bounds are in bytes, except NAME.
 PARSED = 1 << 20  # a file that this process parses: settings, rules, tests, attributes
+COMPARED = 4 << 20  # a file whose changed keys decide if the change needs permission
 LOCK_FILE = 16 << 20  # a lock file; a child process parses it
 TOLD = 16 << 20  # a file that factoryd wrote in a place that an agent can write to
 NAME = 120  # the most characters of a path in a sentence

@@ -23,6 +23,7 @@ from factory.store.unit import EndReason
 
 OURS = frozenset({".factory", INBOX, HIDDEN[INBOX]})
 # Permissions. A task can list them under `allow`, or a person can give them with an answer.
+KEYS_SHOWN = 2  # so many changed keys of a file are in the sentence; the evidence has more
 GATES = "edit-gates"
 AGENTS = "edit-agents"
 
@@ -251,6 +252,7 @@ def guard(
 def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> Refused | None:
     refused = dict[str, list[str]]()
     evidence = list[str]()
+    path_of = dict[str, str]()  # the paths by the text that names them in the sentence
     for path in paths:
         every = guards.of(path)
         link = guards.link_to(path)
@@ -259,13 +261,18 @@ def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> 
             every += guards.of_link(link)
             led = f"{link} leads there: "
         rules = [rule for rule in every if rule.allow not in allow]
+        if not rules:
+            continue
+        keys = guards.keys_of(path)
+        which = f"{shown(keys)}: " if keys else ""
+        evidence.append(f"{path}: {which}{led}{rules[0].runs} ({rules[0].where})")
+        label = f"{path} ({shown(keys, KEYS_SHOWN)})" if keys else path
+        path_of[label] = path
         for phrase in dict.fromkeys(_PHRASES[rule.where] for rule in rules):
-            refused.setdefault(phrase, []).append(path)
-        if rules:
-            evidence.append(f"{path}: {led}{rules[0].runs} ({rules[0].where})")
+            refused.setdefault(phrase, []).append(label)
     if not refused:
         return None
-    named = dict.fromkeys(chain.from_iterable(refused.values()))
+    named = dict.fromkeys(path_of[label] for label in chain.from_iterable(refused.values()))
     sentences = [f"it changes {shown(group)}, {phrase}" for phrase, group in refused.items()]
     return Refused(EndReason.GUARD, tuple(named), "; ".join(sentences), evidence=tuple(evidence))
 
@@ -291,7 +298,9 @@ class Guards:
 
     `sources`: the files that gates and setup were read or inferred from. `theirs`: folders of the
     project that have a name of the factory's folders (see ground/names.py). `reached`: the targets
-    of trunk's guarded symlinks, each with its link (see `led_to`).
+    of trunk's guarded symlinks, each with its link (see `led_to`). `keys`: the changed keys that
+    judge, for each changed file that was compared (see keys.py). If a source has none, its change
+    needs no permission.
     """
 
     def __init__(
@@ -300,18 +309,23 @@ class Guards:
         *,
         theirs: Collection[str] = (),
         reached: Mapping[str, str] | None = None,
+        keys: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.ours = OURS.difference(theirs)
         self._sources = frozenset(map(str.casefold, sources))
         self._theirs = frozenset(f"/{name}" for name in theirs)
         self._above = frozenset(chain.from_iterable(map(parents, self._sources)))
         self._reached = reached or {}
+        self._keys = keys or {}
 
     def of(self, path: str) -> list[Rule]:
         """Return the rules for a path."""
         plain = path.casefold()
         found = list[Rule]()
-        if plain in self._sources or not self._sources.isdisjoint(parents(plain)):
+        is_judging = path not in self._keys or bool(self._keys[path])
+        if plain in self._sources and is_judging:
+            found.append(_source(path))
+        elif not self._sources.isdisjoint(parents(plain)):
             found.append(_source(path))
         parts = plain.split("/")
         for at, part in enumerate(parts):
@@ -319,6 +333,10 @@ class Guards:
                 if row.rule.path not in self._theirs and row.fits(parts, at):
                     found.append(row.rule)
         return found
+
+    def keys_of(self, path: str) -> Sequence[str]:
+        """Return the changed keys of a file that judge, if the file was compared."""
+        return self._keys.get(path, ())
 
     def of_link(self, path: str) -> list[Rule]:
         """Return the rules for a symlink at that path and for all paths that can lie below it."""

@@ -206,6 +206,9 @@ class Candidates:
         if key in checked:
             return True
         change = await facts_of(self.trunk.own, before, after, ruling.conventions.folder)
+        change = await change.compared(self.trunk.own, (rules, own.rules))
+        if change.is_let_through and not await self._infers_alike(before, after):
+            change = change.inferring
         passed = CardKind.GUARD in unit.approved
         allow = (*spec.allow, GATES, AGENTS) if passed else spec.allow
         refused = await change.refused(
@@ -231,6 +234,16 @@ class Candidates:
         )
         self._outcomes.send_back(unit, Refusal(refused.kind, refused.sentence, ask=ask), at)
         return False
+
+    async def _infers_alike(self, before: str, after: str) -> bool:
+        """Whether the same gates and the same setup are read from both commits.
+
+        Even a requirement can add a gate: if a project starts to require pytest, pytest judges.
+        """
+        old = (await self._rulings.of(before, advisory=True)).rules
+        new = (await self._rulings.of(after, advisory=True)).rules
+        gates = [gate.digest for gate in old.gates]
+        return gates == [gate.digest for gate in new.gates] and old.setup.digest == new.setup.digest
 
     def _may_change_rules(self, unit: Unit) -> bool:
         return CardKind.GUARD in unit.approved or GATES in self.spec(unit).allow

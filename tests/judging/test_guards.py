@@ -113,6 +113,34 @@ def test_allowing_edit_gates_does_not_widen_the_scope() -> None:
     assert refused.kind is EndReason.OUT_OF_SCOPE
 
 
+def test_a_file_that_changed_in_no_key_that_judges_needs_no_permission() -> None:
+    keys = {"pyproject.toml": ("tool.ruff.a", "tool.ruff.b", "tool.ruff.c"), "Makefile": ()}
+
+    refused = guard(["Makefile", "pyproject.toml"], Guards(SOURCES, keys=keys))
+
+    assert refused == Refused(
+        EndReason.GUARD,
+        ("pyproject.toml",),
+        "it changes pyproject.toml (tool.ruff.a, tool.ruff.b and 1 more), "
+        "which the factory uses to judge or set up work",
+        evidence=(
+            "pyproject.toml: tool.ruff.a, tool.ruff.b, tool.ruff.c: "
+            "it decides gates or setup (the factory)",
+        ),
+    )
+    assert guard(["Makefile"], Guards(SOURCES, keys=keys)) is None
+
+
+def test_keys_lift_no_other_guard_of_a_file() -> None:
+    keys = {".mcp.json": (), "checks/package.json": (), "package.json": ()}
+    guards = Guards({"checks"}, keys=keys, reached={"package.json": "CLAUDE.md"})
+
+    refused = guard(list(keys), guards)
+
+    assert refused
+    assert set(refused.paths) == keys.keys()
+
+
 def test_names_that_only_begin_alike_are_not_guarded() -> None:
     alike = [
         "conventions.md",

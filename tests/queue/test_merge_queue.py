@@ -162,6 +162,84 @@ async def test_a_change_that_the_merge_carries_into_a_gate_is_asked_about(scene:
     assert (scene.state_of("carried"), scene.reasons("carried")) == ("held", ["guard"])
 
 
+# The setup notes the dependency that it installs, and the gate needs the one of the tree.
+NPM = {
+    "conventions/gates/10-test.sh": """grep '"a"' package.json | cmp - node_modules/a && : npm test\n""",
+    "conventions/workspace/setup.sh": (
+        """mkdir -p node_modules && grep '"a"' package.json > node_modules/a\n"""
+    ),
+    ".gitignore": "node_modules\n",
+    "package.json": '{\n"scripts": {"test": "jest"},\n"dependencies": {\n"a": "1.0.0"\n}}\n',
+}
+
+
+async def test_a_newer_dependency_lands_after_its_environment_was_made(tmp_path: Path) -> None:
+    async with scene_in(tmp_path, NPM) as scene:
+        newer = NPM["package.json"].replace("1.0.0", "2.0.0")
+        await scene.submit("newer", {"package.json": newer})
+
+        await scene.settle()
+
+        assert (scene.state_of("newer"), scene.cards()) == ("landed", [])
+        assert "2.0.0" in (scene.root / "package.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "key"),
+    [('"1.0.0"', '"file:../a"', "dependencies.a"), ('"jest"', '"jest || true"', "scripts.test")],
+)
+async def test_a_changed_key_that_judges_is_asked_about_by_name(
+    tmp_path: Path, was: str, now: str, key: str
+) -> None:
+    async with scene_in(tmp_path, NPM) as scene:
+        await scene.submit("sly", {"package.json": NPM["package.json"].replace(was, now)})
+
+        await scene.settle()
+
+        (card,) = scene.store.open(Card)
+        assert (scene.state_of("sly"), scene.reasons("sly")) == ("held", ["guard"])
+        assert card.evidence == f"package.json: {key}: it decides gates or setup (the factory)"
+
+
+async def test_a_changed_option_of_pytest_is_asked_about_by_name(tmp_path: Path) -> None:
+    project = '[project]\nversion = "1"\n[tool.pytest.ini_options]\naddopts = "-q"\n'
+    files = FILES | {"conventions/gates/20-test.sh": "true pytest\n", "pyproject.toml": project}
+    async with scene_in(tmp_path, files) as scene:
+        await scene.submit("sly", {"pyproject.toml": project.replace("-q", "-q -k none")})
+
+        await scene.queue.tick(scene.group, at())
+
+        (card,) = scene.store.open(Card)
+        assert card.question == (
+            "sly: it changes pyproject.toml (tool.pytest.ini_options.addopts), "
+            "which the factory uses to judge or set up work. Should it land?"
+        )
+        assert card.evidence == (
+            "pyproject.toml: tool.pytest.ini_options.addopts: "
+            "it decides gates or setup (the factory)"
+        )
+
+
+async def test_a_dependency_that_changes_the_inferred_setup_is_asked_about(tmp_path: Path) -> None:
+    """With the first dependency of package.json, the setup installs packages."""
+    files = {
+        "test_a.py": "import unittest\n",
+        "requirements.txt": "rich\n",
+        "package.json": '{"version": "1"}',
+    }
+    async with scene_in(tmp_path, files) as scene:
+        await scene.submit("adds", {"package.json": '{"dependencies": {"a": "1"}, "version": "1"}'})
+
+        await scene.queue.tick(scene.group, at())
+
+        (card,) = scene.store.open(Card)
+        assert (scene.reasons("adds"), card.evidence) == (
+            ["guard"],
+            "package.json: the gates or the setup that factoryd infers from it: "
+            "it decides gates or setup (the factory)",
+        )
+
+
 async def test_what_runs_on_the_users_machine_is_asked_about_and_lands_by_an_answer(
     scene: Scene,
 ) -> None:
