@@ -1,4 +1,4 @@
-"""Writes the tables of commands and options in docs/commands.md, from factory/cli/parsers.py.
+"""Writes the tables of commands and options in docs/commands.md, from factory/cli/declared.py.
 
 `make commands` runs it; tests/test_docs.py fails while the page is stale. The text around them is written by hand.
 """

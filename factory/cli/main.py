@@ -1,6 +1,6 @@
 """The two programs: each imports the command that a person types and returns its exit code.
 
-A command is the function of its name in a module of this package; parsers.py declares the options
+A command is the function of its name in a module of this package; declared.py declares the options
 of each. Invariant: 0 success, 1 failure, 2 wrong usage, 3 not possible now; no traceback for our
 own errors.
 """
