@@ -87,7 +87,8 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
     if left and seen.daemon.state == "stopped":
         text = f"task files in {seen.inbox}/, accepted by the next start: {left}"
         yield say.paint(text, "yellow")
-    yield from _cards(seen.escalations, now)
+    step = _next_step(seen, left)
+    yield from _cards(seen.escalations, now, is_calm=not step)
     yield from _section("MOVING", _moving(seen, now))
     yield from _section(ENDED, _ended(seen))
     yield from _section("QUEUE", _queue(seen))
@@ -98,6 +99,8 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
     if seen.last_landed and more > 0:
         yield f"  … and {more} more (factory log has all)"
     yield from _foot(seen)
+    if step:
+        yield f"\nnext: {step}"
 
 
 def _left_in_inbox(seen: rows.Status, top: str) -> int:
@@ -138,7 +141,32 @@ def _no_units(inbox: str, left: int) -> str:
     return f"no units yet: drop a task file into {inbox}/"
 
 
-def _cards(cards: Sequence[rows.Escalation], now: datetime) -> Iterator[str]:
+def _next_step(seen: rows.Status, left: int) -> str:
+    """Return the one command that helps most now, and why; "" if nothing needs a person."""
+    asking = _asking(seen.escalations)
+    if seen.daemon.state == "stopped" and (left or seen.units_open or asking):
+        return _step("factoryd start", "until then nothing moves")
+    if asking:
+        more = f"; {len(asking) - 1} more after it" if len(asking) > 1 else ""
+        return _step(f"factory show {asking[0].id}", f"the evidence, before you answer{more}")
+    if seen.paused and seen.units_open:
+        return _step("factory resume", "the line is paused, and nothing new starts")
+    if seen.rejected:
+        from shlex import quote  # needed only now
+
+        path = quote(f"{seen.inbox}/rejected/{say.line(seen.rejected[0].file)}")
+        return _step(f"factory check {path}", f"once it is correct, move it into {seen.inbox}/")
+    for unit in seen.last_landed:
+        if not unit.on_trunk:
+            return _step(f"factory retry {unit.unit}", "trunk has lost its commit")
+    return ""
+
+
+def _step(command: str, why: str) -> str:
+    return f"{say.paint(command, 'bold')}  {say.paint(f'({why})', 'dim')}"
+
+
+def _cards(cards: Sequence[rows.Escalation], now: datetime, *, is_calm: bool) -> Iterator[str]:
     yield ""
     for card in cards:
         if card.answer:  # a person answered it, but its cause still exists
@@ -146,7 +174,10 @@ def _cards(cards: Sequence[rows.Escalation], now: datetime) -> Iterator[str]:
             yield say.paint(text, "dim")
     asking = _asking(cards)
     if not asking:
-        yield say.paint("Nothing needs you.", "green")
+        if is_calm:
+            yield say.paint("Nothing needs you.", "green")
+        else:
+            yield "No question is open."
         return
     yield say.paint("NEEDS YOU", "bold")
     for card in asking[:WHOLE]:

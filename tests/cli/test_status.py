@@ -74,10 +74,12 @@ def test_what_needs_a_person_comes_first_then_moving_queue_waiting_landed_and_wa
         "  docs  waiting 5 min  waits for add-search",
         "",
         "LANDED LAST",
-        f"  {'a' * 10}  typo  {lines[-4].split('typo')[1].strip()}",
+        f"  {'a' * 10}  typo  {lines[-6].split('typo')[1].strip()}",
         "",
         "! gates run unsandboxed",
         "! no spending limit set (budget.day_usd)",
+        "",
+        "next: factory show E7  (the evidence, before you answer)",
     ]
 
 
@@ -103,6 +105,49 @@ def test_with_the_daemon_down_it_still_answers_and_says_how_to_start(
     lines = screen(capsys)
 
     assert lines[0] == "factoryd stopped · start it: factoryd start · main 3f2a91c0d1 green"
+
+
+def the_next_step(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = screen(capsys)
+    assert ("Nothing needs you." in lines) is not lines[-1].startswith("next: ")
+    return lines[-1].removeprefix("next: ").partition("  (")[0]
+
+
+def test_with_the_daemon_down_and_work_left_the_last_line_is_how_to_start(
+    busy: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = screen(capsys)
+
+    assert lines[-1] == "next: factoryd start  (until then nothing moves)"
+
+
+def test_the_last_line_is_the_command_that_helps_most(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = []
+    with line.daemon():
+        line.unit("gone", UnitState.LANDED, commit="a" * 40, landed=NOW)
+        steps.append(the_next_step(capsys))
+        line.fact("trunk", {"missing": ["gone"]})
+        steps.append(the_next_step(capsys))
+        line.fact("rejected", {"files": [{"file": "a b.md", "why": "bad"}], "count": 1})
+        steps.append(the_next_step(capsys))
+        line.fact("paused", {"by": "you", "since": "2026-01-05T12:00:00Z"})
+        steps.append(the_next_step(capsys))
+        line.unit("fix", UnitState.READY)
+        steps.append(the_next_step(capsys))
+        for name in ("E1", "E2"):
+            line.card(name, "fix")
+        steps.append(screen(capsys)[-1])
+
+    assert steps == [
+        "! no spending limit set (budget.day_usd)",
+        "factory retry gone",
+        "factory check 'inbox/rejected/a b.md'",
+        "factory check 'inbox/rejected/a b.md'",
+        "factory resume",
+        "next: factory show E1  (the evidence, before you answer; 1 more after it)",
+    ]
 
 
 def test_with_the_daemon_down_what_has_ended_does_not_move_and_what_works_on_does(
