@@ -109,14 +109,21 @@ def rules_of(
 
 
 def _jobs(files: Files, python: tuple[int, int]) -> list[Job]:
-    """Return the jobs of the first CI that tests; otherwise of the first one that has jobs."""
-    found: list[list[Job]] = []
+    """Return the jobs of CI: the tests of the first CI that has any, and likewise the checks."""
+    found: list[Job] = []
+    is_tested = is_checked = False
     for jobs in (github.jobs(files, python), gitlab.jobs(files), circleci.jobs(files)):
         judging = ci_jobs.judging(jobs)
-        if any(map(ci_jobs.tests, judging)):
-            return judging
-        found.append(judging)
-    return next(filter(None, found), [])
+        if is_tested and is_checked:
+            break
+        if is_tested:
+            judging = ci_jobs.checks_of(judging)
+        elif is_checked:
+            judging = ci_jobs.tests_of(judging)
+        found += judging
+        is_tested = is_tested or any(map(ci_jobs.tests, judging))
+        is_checked = is_checked or any(map(ci_jobs.checks, judging))
+    return found
 
 
 def _text(gate: Gate) -> str:

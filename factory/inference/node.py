@@ -163,8 +163,11 @@ def in_folder(files: Files, folder: str, name: str) -> Setup:
     """Return the installation of a package in a folder by the client with this name."""
     locks = [f"{folder}/{lock}" for lock in LOCK_OF[name]]
     lock = files.first(locks)
-    is_berry = name == "yarn" and f"{folder}/{BERRY}" in files.names
-    *get_client, install = _install(Client(name, "", lock, is_berry))
+    whole = client_of(files)  # the root may say which version all folders use
+    client = Client(name, "", lock, name == "yarn" and f"{folder}/{BERRY}" in files.names)
+    if whole.name == name:
+        client = replace(whole, lock=lock, is_berry=client.is_berry or whole.is_berry)
+    *get_client, install = _install(client)
     code = install[-1] if install[0] == "sh" else " ".join(install)
     command = ("sh", "-e", "-c", f"cd {shlex.quote(folder)}\n{code}")
     return Setup(

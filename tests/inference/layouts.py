@@ -2048,4 +2048,312 @@ workflows: {all: {jobs: [test]}}
         setup=("npm ci --no-audit --no-fund",),
         keeps=("node_modules",),
     ),
+    Layout(
+        row="variables",
+        name="dateutil: a name that a shell cannot export, and a secret",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+env: {pypi-hosts: pypi.org, TOKEN: '${{ secrets.TOKEN }}'}
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: pip install tox
+    - run: tox -e py
+    - run: tox -e coverage -- --token $TOKEN
+""",
+        },
+        gates=("tox-py: tox -e py <- ci.yml:8",),
+        setup=(
+            "pip install tox",
+            "tox run --notest -e py",
+        ),
+        keeps=(".tox",),
+    ),
+    Layout(
+        row="variables",
+        name="aiohttp: a value that only GitHub knows",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    env: {PIP_USER: 1}
+    steps:
+    - run: pip install ${SDIST_PATH}
+      env: {SDIST_PATH: '${{ steps.build.outputs.path }}'}
+    - run: pip install -e . -c requirements.txt
+    - run: pytest -m 'not autobahn'
+""",
+            "setup.py": "",
+            "requirements.txt": "pytest\n",
+        },
+        gates=("pytest: pytest -m 'not autobahn' <- ci.yml:10",),
+        setup=("pip install -e . -c requirements.txt",),
+    ),
+    Layout(
+        row="variables",
+        name="apollo-client: a summary for people",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: npm ci
+    - run: npx attw --pack . > $GITHUB_STEP_SUMMARY
+    - run: npm test
+""",
+            "package-lock.json": "",
+            "package.json": '{"scripts": {"test": "jest"}}',
+        },
+        gates=(
+            "attw: npx attw --pack . <- ci.yml:7",
+            "test: npm test <- ci.yml:8",
+        ),
+        setup=("npm ci --no-audit --no-fund",),
+        keeps=("node_modules",),
+    ),
+    Layout(
+        row="two kinds of CI",
+        name="wagtail: tests in one, checks in the other",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    strategy: {matrix: {include: [{python: '3.13', django: 'Django>=5.2,<5.3'}, {python: '3.13', django: 'Django>=6.0,<6.1'}]}}
+    steps:
+    - run: uv sync --extra testing
+    - run: uv pip install "${{ matrix.django }}"
+    - run: coverage run runtests.py
+""",
+            ".circleci/config.yml": """\
+version: 2.1
+jobs:
+  backend:
+    docker: [{image: 'cimg/python:3.13'}]
+    steps:
+    - run: pip install uv
+    - run: uv sync --extra testing
+    - run: ruff check .
+    - run: python runtests.py
+workflows: {all: {jobs: [backend]}}
+""",
+            "uv.lock": "",
+            "pyproject.toml": """\
+[project]
+name = 'wagtail'
+optional-dependencies = {testing = ['coverage', 'ruff']}
+""",
+            "runtests.py": "",
+        },
+        gates=(
+            "ruff-check: ruff check --no-fix . <- config.yml:8",
+            "coverage: coverage run runtests.py <- ci.yml:9",
+        ),
+        setup=(
+            "uv sync --inexact --extra testing --reinstall-package wagtail",
+            "pip install Django>=5.2,<5.3",
+        ),
+    ),
+    Layout(
+        row="two kinds of CI",
+        name="apollo-client: CI tests a build, so package.json gives the tests",
+        files={
+            ".circleci/config.yml": """\
+version: 2.1
+jobs:
+  tests:
+    docker: [{image: 'cimg/node:24'}]
+    steps:
+    - attach_workspace: {at: /tmp/workspace}
+    - run: npm run ci:precheck
+    - run: npm run test:ci
+  formatting:
+    docker: [{image: 'cimg/node:24'}]
+    steps:
+    - run: npm ci
+    - run: npm run ci:precheck
+    - run: npm run check:format
+workflows: {all: {jobs: [tests, formatting]}}
+""",
+            "package-lock.json": "",
+            "package.json": '{"scripts": {"ci:precheck": "node scripts/ready.js", "check:format": "prettier --check .", "test": "jest"}}',
+        },
+        gates=(
+            "check-format: npm run check:format <- config.yml:14",
+            "test: npm test <- package.json, scripts.test",
+        ),
+        setup=("npm ci --no-audit --no-fund",),
+        keeps=("node_modules",),
+    ),
+    Layout(
+        row="special builds",
+        name="tokio: loom and Miri",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: cargo nextest run
+""",
+            ".github/workflows/loom.yml": """\
+on: push
+env: {RUSTFLAGS: --cfg loom}
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: cargo miri setup
+    - run: cargo test --lib --release
+""",
+            "Cargo.toml": "",
+        },
+        gates=("cargo-nextest: cargo nextest run <- ci.yml:6",),
+    ),
+    Layout(
+        row="special builds",
+        name="libuv: sanitizers, and a subshell",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: |
+        ./autogen.sh
+        mkdir build
+        (cd build && ../configure)
+    - run: make -C build distcheck
+""",
+            ".github/workflows/sanitizer.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: cmake -B build -DASAN=ON && cmake --build build
+    - run: ./build/uv_run_tests
+""",
+        },
+        gates=(
+            "distcheck: ./autogen.sh && mkdir build && (cd build && ../configure) && make -C build distcheck <- ci.yml:10",
+        ),
+    ),
+    Layout(
+        row="special builds",
+        name="zlib: a build folder outside the tree",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: ./configure
+    - run: make test
+""",
+            ".github/workflows/cmake.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: cmake -S . -B ../build
+    - run: ctest
+      working-directory: ../build
+""",
+        },
+        gates=("test: ./configure && make test <- ci.yml:7",),
+    ),
+    Layout(
+        row="scripts of package.json",
+        name="undici: a build in its name is no test",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: npm install
+    - run: npm run build:node
+    - run: npm run test:unit
+""",
+            "package.json": '{"scripts": {"build:node": "esbuild index.js", "test:unit": "node --test"}}',
+        },
+        gates=("test-unit: npm run build:node && npm run test:unit <- ci.yml:8",),
+    ),
+    Layout(
+        row="scripts of package.json",
+        name="prettier: a program of a package, and folders with packages",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: yarn install --immutable
+    - run: yarn install --immutable
+      working-directory: website
+    - run: yarn lint:eslint
+    - run: yarn c8 yarn test
+""",
+            "yarn.lock": "",
+            ".yarnrc.yml": "",
+            "website/yarn.lock": "",
+            "website/package.json": "{}",
+            "package.json": '{"packageManager": "yarn@4.17.1", "scripts": {"lint:eslint": "eslint .", "test": "jest"}}',
+        },
+        gates=(
+            "lint-eslint: yarn lint:eslint <- ci.yml:9",
+            "c8: yarn c8 yarn test <- ci.yml:10",
+        ),
+        setup=(
+            "get @yarnpkg/cli-dist@4.17.1",
+            'cd website && YARN_CACHE_FOLDER="$npm_config_cache/berry" YARN_ENABLE_TELEMETRY=0 yarn install --immutable',
+            "get @yarnpkg/cli-dist@4.17.1",
+            'YARN_CACHE_FOLDER="$npm_config_cache/berry" YARN_ENABLE_TELEMETRY=0 yarn install --immutable',
+        ),
+        keeps=(
+            "website/node_modules",
+            "node_modules",
+        ),
+    ),
+    Layout(
+        row="scripts of package.json",
+        name="mkdocs: scripts of Hatch say in front what they do",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    strategy: {matrix: {python-version: ['3.12', '3.13']}}
+    steps:
+    - run: hatch run +py=${{ matrix.python-version }} test:with-coverage
+    - run: hatch run types:check
+    - run: hatch run style:lint
+""",
+        },
+        gates=(
+            'types-check: HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch run types:check <- ci.yml:8',
+            'style-lint: HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch run style:lint <- ci.yml:9',
+            'test-with-coverage: HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch run +py=3.13 test:with-coverage <- ci.yml:7',
+        ),
+        setup=(
+            'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create test',
+            'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create types',
+            'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create style',
+        ),
+    ),
 )

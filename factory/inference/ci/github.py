@@ -75,6 +75,7 @@ class _Scope:
     # What steps read in an `if`: the matrix as CI has it. Elsewhere it names this machine's Python.
     asked: Mapping[str, Any] = field(default_factory=dict)
     exported: dict[str, str] = field(default_factory=dict)  # what steps write to $GITHUB_ENV
+    unknown: frozenset[str] = frozenset()  # variables with a secret, or a value only GitHub knows
 
 
 def wanted(listing: Iterable[str]) -> list[str]:
@@ -147,7 +148,10 @@ class _Workflow:
                     yield from self._used(job, contexts, depth)
                 elif _is_linux(job.get("runs-on"), contexts):
                     own_env = _plain(job.get("env"), contexts)
-                    scope = _Scope(path, contexts, {**env, **own_env}, asked=asked)
+                    whole = {**env, **own_env}
+                    named = {*table(tree.get("env")), *table(job.get("env"))}
+                    unknown = frozenset(named.difference(whole))
+                    scope = _Scope(path, contexts, whole, asked=asked, unknown=unknown)
                     scope = _with_defaults(scope, defaults)
                     own = table(table(job.get("defaults")).get("run"))
                     yield self._job(name, job, _with_defaults(scope, own))
@@ -181,9 +185,11 @@ class _Workflow:
         asked = {**scope.asked, "env": env}
         if not holds(text(step.get("if")), asked) or _may_fail(step, asked):
             return
-        env = {**env, **_plain(step.get("env"), contexts)}
+        own = _plain(step.get("env"), contexts)
+        unknown = scope.unknown.union(table(step.get("env"))).difference(own)
+        env = {**env, **own}
         contexts["env"] = env
-        scope = replace(scope, contexts=contexts, env=env)
+        scope = replace(scope, contexts=contexts, env=env, unknown=unknown)
         for each in items(step.get("parallel")):
             self._step(table(each), scope, job)
         if "run" in step:
@@ -198,8 +204,9 @@ class _Workflow:
         # A block of several lines begins on the line after its key.
         first = run.line + (1 if "\n" in run else 0)
         origin = f"{_name_of(scope.path)}:{first}"
-        if _SECRET.search(run):
-            job.skipped.append(Skipped(_first_line(run), origin, "it uses a secret"))
+        if _SECRET.search(run) or _names(run, scope.unknown):
+            why = "it uses a secret, or a value that only GitHub knows"
+            job.skipped.append(Skipped(_first_line(run), origin, why))
             return
         try:
             code = filled(_without_counts(run, scope.contexts), scope.contexts)
@@ -278,6 +285,14 @@ def _without_counts(code: str, contexts: Mapping[str, Any]) -> str:
             return ""
 
     return _COUNTED.sub(known, code)
+
+
+def _names(code: str, variables: Iterable[str]) -> bool:
+    """Whether shell code uses one of these variables without setting it."""
+    for name in variables:
+        if re.search(rf"\$\{{?{re.escape(name)}\b", code):
+            return not re.search(rf"^\s*(export\s+)?{re.escape(name)}=", code, re.MULTILINE)
+    return False
 
 
 def _first_line(code: str) -> str:

@@ -6,12 +6,13 @@ versions of packages, or that tests what another job built, is left out if anoth
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from factory.inference.ci import environments
-from factory.inference.ci.shell import TEMPORARY, parts_of
+from factory.inference.ci.shell import TEMPORARY, WORKSPACE, parts_of
 from factory.inference.ci.starters import unwrapped
 from factory.inference.ci.steps import Job, Skipped, Step
-from factory.inference.ci.tools import JUDGING, Kind
+from factory.inference.ci.tools import CHECKS, JUDGING, Kind
 from factory.inference.files import Files
 from factory.inference.python_setup import TOOLS
 
@@ -19,7 +20,14 @@ SERVICES = "it needs services, such as a database"
 OTHER_TREE = "the job tests this repository"
 _OTHER_VERSIONS = "it tests with other versions of packages, or a changed tree"
 _OTHER_BUILD = "it tests what another job built"
-_PINNED = re.compile(r"([A-Za-z][\w.-]*)(\[[\w,]*\])?\s*(<|<=|==|~=)[\w.*]+.*|(git\+|https?://).*")
+_PINNED = re.compile(
+    r"([A-Za-z][\w.-]*)(\[[\w,]*\])?\s*(>=?\s*[\w.]+\s*,\s*)?(<|<=|==|~=)[\w.*]+.*|(git\+|https?://).*"
+)
+# Jobs that run the tests in a special build.
+_SPECIAL = re.compile(
+    r"(?<![a-z])(loom|miri|[amt]san|ubsan|sanitizers?|valgrind|qemu|cross|msrv|minimal|semver|android"
+    r"|wasm|wasi|emscripten|pyodide|min[-_]?versions?|oldest|lowest|kernel|ecosystem)(?![a-z])"
+)
 _FREE = re.compile(
     r"pip|setuptools|wheel|build|twine|coveralls|codecov|(pytest|tox|nox|hatch)[\w-]*"
 )
@@ -45,7 +53,7 @@ def judging(jobs: Sequence[Job]) -> list[Job]:
         if job.takes_builds and not any(map(_builds_itself, job.steps)):
             _leave_out(job, _OTHER_BUILD)
             kept.append(job)
-        elif _is_variant(job):
+        elif _SPECIAL.search(job.name.lower()) or _SPECIAL.search(_file(job)) or _is_variant(job):
             variants.append(job)
         else:
             kept.append(job)
@@ -56,6 +64,10 @@ def judging(jobs: Sequence[Job]) -> list[Job]:
         # Where each test job is a variant, the first one stands for all.
         is_tested = is_tested or tests(job)
     return [job for job in jobs if job in kept or job in variants]
+
+
+def _file(job: Job) -> str:
+    return job.path.rpartition("/")[2].lower()
 
 
 def settle(job: Job, files: Files) -> None:
@@ -81,7 +93,7 @@ def _is_there(folder: str, files: Files, before: Iterable[Step]) -> bool:
     """Whether a folder is in the tree, or an earlier step of the job names it."""
     if not folder or folder.startswith(TEMPORARY) or files.has_folder(folder):
         return True
-    if "*" in folder:
+    if "*" in folder or folder.startswith(".."):
         return False
     name = folder.rpartition("/")[2]
     return any(name in step.words or f"/{name}" in step.code for step in before)
@@ -90,6 +102,29 @@ def _is_there(folder: str, files: Files, before: Iterable[Step]) -> bool:
 def tests(job: Job) -> bool:
     """Whether a job runs tests."""
     return any(step.kind is Kind.TEST for step in job.steps)
+
+
+def checks(job: Job) -> bool:
+    """Whether a job lints, checks types or checks the format."""
+    return any(step.kind in CHECKS for step in job.steps)
+
+
+def checks_of(jobs: Iterable[Job]) -> list[Job]:
+    """Return the jobs without their tests and builds."""
+    found = []
+    for job in jobs:
+        kept = [step for step in job.steps if step.kind not in (Kind.TEST, Kind.BUILD)]
+        found.append(replace(job, steps=kept))
+    return found
+
+
+def tests_of(jobs: Iterable[Job]) -> list[Job]:
+    """Return the jobs without their checks."""
+    found = []
+    for job in jobs:
+        kept = [step for step in job.steps if step.kind not in CHECKS]
+        found.append(replace(job, steps=kept))
+    return found
 
 
 def _leave_out(job: Job, why: str) -> None:
@@ -143,6 +178,8 @@ def _changes(words: Sequence[str], is_installed: bool) -> bool:
         is_global = {"-g", "--global"}.intersection(rest)
         adds = ("add", "up", "install", "i", "upgrade")
         return rest[:1] != [] and rest[0] in adds and bool(packages) and not is_global
+    if first == "mv" and any(word.startswith(WORKSPACE) for word in rest):
+        return True
     if first == "sed" and any(word.startswith("-i") for word in rest):
         return not rest[-1].startswith(("/", "$", "~"))
     return False

@@ -126,9 +126,15 @@ def _entries(matrix: Mapping[str, Tree], python: tuple[int, int]) -> list[dict[s
         found = [entry for entry in found if not _fits(table(each), entry)]
     more: list[dict[str, Any]] = []
     for extra in items(matrix.get("include")):
-        if not _extends(found, table(extra), axes):
-            more.append(dict(table(extra)))
+        known = {name: _known(value) for name, value in table(extra).items()}
+        if not _extends(found, known, axes):
+            more.append(known)
     return [*found, *filter(None, more)]  # an expression says nothing
+
+
+def _known(value: Any) -> Any:
+    """Return a value of the file; one that GitHub computes is unknown."""
+    return Unknown if isinstance(value, str) and "${{" in value else value
 
 
 def _axes(matrix: Mapping[str, Tree], python: tuple[int, int]) -> dict[str, list[Any]]:
@@ -137,7 +143,7 @@ def _axes(matrix: Mapping[str, Tree], python: tuple[int, int]) -> dict[str, list
         if name in ("include", "exclude"):
             continue
         if isinstance(values, list):
-            axes[name] = values
+            axes[name] = [_known(value) for value in values]
         elif "py" in name.lower():  # an expression: GitHub computes the versions
             axes[name] = [f"{python[0]}.{python[1]}"]
         else:

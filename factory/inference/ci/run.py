@@ -12,7 +12,8 @@ from factory.inference.files import Files, at
 
 # Variables that say where things lie on CI's machine. A place has its own.
 _OURS = frozenset(
-    "PATH HOME TMPDIR VIRTUAL_ENV GOBIN GOPATH GOCACHE GOMODCACHE GOPROXY CARGO_HOME CC CXX CPP AR"
+    "PATH HOME TMPDIR PIP_USER VIRTUAL_ENV GOBIN GOPATH GOCACHE GOMODCACHE GOPROXY CARGO_HOME"
+    " CC CXX CPP AR"
     " UV_PYTHON UV_SYSTEM_PYTHON UV_PYTHON_PREFERENCE UV_PROJECT_ENVIRONMENT UV_CACHE_DIR"
     " UV_INDEX_URL PIP_INDEX_URL PIP_CACHE_DIR PRE_COMMIT_HOME XDG_CACHE_HOME POETRY_HOME"
     " POETRY_CACHE_DIR PIPENV_CACHE_DIR WORKON_HOME npm_config_cache NPM_CONFIG_CACHE"
@@ -22,6 +23,8 @@ _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _JS = ("npm", "pnpm", "yarn", "bun")
 _CHANGED_FOLDER = re.compile(r"(?:^|&&|;)\s*cd\s+([\w./-]+)", re.MULTILINE)
 _EXPORTED = re.compile(r"(?:^|&&|;)\s*export\s+(\w+)=[\"']?([^\s\"'$`;&]*)", re.MULTILINE)
+# Names that do not say whether a script tests, lints or only compares files.
+_VAGUE = re.compile(r"(check|ci|verify|validate)\b")
 # A repair before it is a check: CI is red if the repair changed a file.
 _NO_CHANGE = re.compile(r"git diff\b.*--(exit-code|quiet)|git status --porcelain")
 
@@ -64,7 +67,8 @@ def after(code: str, folder: str, env: Mapping[str, str]) -> tuple[str, dict[str
 def allowed(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """Yield the variables that mean the same here as on CI's machine."""
     for name, value in pairs:
-        if name not in _OURS:
+        # A shell cannot export a name with a hyphen.
+        if name not in _OURS and name.isidentifier():
             yield (name, value)
 
 
@@ -88,7 +92,7 @@ def _kind_of(words: tuple[str, ...], block: str, place: Place, files: Files) -> 
     if program in ("make", "gmake") and known is Kind.BUILD:
         target = scripts.default_target(files.text(files.first(_MAKEFILES)))
         return known if scripts.kind_by_name(target) != "install" else Kind.INSTALL
-    if program in _JS and known in tools.JUDGING:
+    if program in _JS:
         return _kind_of_script(program, bare, known, files)
     return known
 
@@ -102,15 +106,23 @@ def _must_change_nothing(block: str) -> bool:
 
 def _kind_of_script(program: str, words: tuple[str, ...], known: Kind, files: Files) -> Kind:
     """Return what a script of package.json does; its name alone said `known`."""
-    bodies = at(files.package, "scripts")
-    for name in scripts.names_run(program, words) or ():
-        body = bodies.get(name)
-        if not isinstance(body, str):
-            continue
-        parts = list(shell.parts_of(body))
-        if any(map(tools.repairs, filter(None, map(unwrapped, parts)))):
-            return Kind.OTHER
-        if name.startswith("check"):  # `check` may test, lint or only compare files
-            kind = tools.strongest([tools.kind_of(part) for part in parts])
-            return kind if kind in tools.JUDGING else Kind.LINT
-    return known
+    name = next(iter(scripts.names_run(program, words) or ()), "")
+    body = at(files.package, "scripts").get(name)
+    if not isinstance(body, str):
+        # Yarn, pnpm and Bun also start the programs of packages: `yarn c8 yarn test`.
+        is_program = known is Kind.OTHER and name in words and program != "npm"
+        return tools.kind_of(words[words.index(name) :]) if is_program else known
+    if known not in tools.JUDGING:
+        return known
+    parts = list(shell.parts_of(body))
+    if any(map(tools.repairs, filter(None, map(unwrapped, parts)))):
+        return Kind.OTHER
+    vague = _VAGUE.match(name)
+    if not vague:
+        return known
+    kind = tools.strongest([tools.kind_of(part) for part in parts])
+    if kind in tools.JUDGING:
+        return kind
+    if vague[1] == "check":
+        return Kind.LINT
+    return Kind.OTHER if name.startswith("ci:") else known

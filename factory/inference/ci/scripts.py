@@ -45,7 +45,7 @@ _BY_WORD: Mapping[str, str] = {
     """,
     "test": """
         test tests testing unit check ci spec specs coverage cov verify validate integration
-        pytest jest vitest node py tox runtests
+        pytest jest vitest py tox runtests distcheck
     """,
     "install": "install deps setup bootstrap requirements init dependencies sync develop",
     "build": "build compile bundle all generate codegen prebuild transpile",
@@ -54,7 +54,9 @@ _OTHERS = frozenset(_BY_WORD[_OTHER].split())
 _STRONGEST = ("test", "types", "lint", "format", "build", "install")
 _SEPARATORS = re.compile(r"[\W_\d]+")
 _BEGINS_TEST = re.compile(r"(run[-_]?)?tests?\b|\w*tests?$|tests?[-_:]")
-_NOT_TESTED_HERE = frozenset("e2e docs doc bench watch update browser deploy".split())
+_NOT_TESTED_HERE = frozenset(
+    "e2e docs doc bench benches benchmark benchmarks perf watch update browser deploy".split()
+)
 _PY_TEST = re.compile(r"(^|/)((run)?_?tests?|test_\w+|runtests)\.py$")
 _RUNNER_OF_TESTS = re.compile(r"(^|/)tests?/run(ner)?[\w-]*\.\w+$")
 _SCRIPT = re.compile(r"^\w[\w.-]*/|^\./|(^|/)[\w.-]*\.(sh|bash|py|js|mjs|cjs|ts|pl|rb)$")
@@ -70,7 +72,7 @@ _SETUP_PY = {
 
 def kind_by_name(name: str) -> str:
     """Return what something with this name does."""
-    lower = name.lower()
+    lower = name.lower().replace("pre-commit", "precommit")
     words = set(_SEPARATORS.split(lower))
     if _BEGINS_TEST.match(lower) and not words & _NOT_TESTED_HERE:
         return "test"
@@ -138,7 +140,7 @@ def names_run(program: str, words: Sequence[str]) -> list[str] | None:
             return None
         if rest[:1] == ("run",):
             rest = past_options(rest[1:], RUNNERS[program])
-        return [word.rpartition(":")[2] for word in rest[:1]]
+        return [word for word in rest if not word.startswith("+")][:1]
     return [word for word in rest if not word.startswith("-") and "=" not in word]
 
 

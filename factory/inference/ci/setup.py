@@ -12,6 +12,7 @@ from factory.inference import node, python_setup
 from factory.inference.ci import gates
 from factory.inference.ci.gates import HATCH_HOME
 from factory.inference.ci.plan import Plan
+from factory.inference.ci.shell import parts_of
 from factory.inference.ci.starters import is_python, unwrapped
 from factory.inference.ci.steps import Job, Step
 from factory.inference.ci.tools import Kind
@@ -75,6 +76,8 @@ def _is_python(step: Step) -> bool:
 def _install(plan: Plan, step: Step, files: Files) -> None:
     """Add what an installing step does."""
     words = unwrapped(step.words)
+    if not words and any(each[:1] == ("npm",) for each in parts_of(step.code)):
+        words = ("npm", "install")  # `test -e node_modules || npm install`
     plan.origins[step.origin] = None
     program = words[0] if words else ""
     installer = _INSTALLERS.get(program)
@@ -98,7 +101,10 @@ def _pip(plan: Plan, step: Step, words: Sequence[str], files: Files) -> None:
     is_local = False
     rest = _of_use(words[1:])
     for word in rest:
-        if word in _CLIENTS:  # in an environment of its own, apart from the project's packages
+        if word in (
+            *_CLIENTS,
+            "uv",
+        ):  # in an environment of its own, apart from the project's packages
             plan.client(word)
         elif word in _LISTS:
             name = bare(_under(step.folder, next(rest, "")))

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-_CONTROL = re.compile(r"^\s*(if|for|while|until|case|select|function|\{|\(|\w+\s*\(\))(\s|$)|<<")
+_CONTROL = re.compile(r"^\s*((if|for|while|until|case|select|function|\{|\w+\s*\(\))(\s|$)|\()|<<")
 _SEPARATOR = re.compile(r"\s*(?:&&|;)\s*")
 _PARTS = re.compile(r"&&|\|\||[;|&()]|\b(?:then|do|else|elif|if|while)\b|!\s")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
@@ -25,6 +25,9 @@ _DELETED = re.compile(
     r"\$\(echo [\"']?([\w.-]+)[\"']? \| tr -d [\"']?\\?([.-])[\"']?( \| cut [^|)]*)?\)"
 )
 _SUBSTITUTED = re.compile(r"\$\([^()]*\)")
+# Files in which CI collects what a person reads.
+_SUMMARY = re.compile(r"\s*(>>?|\|\s*tee(\s+-a)?)\s*[\"']?\$\{?GITHUB_STEP_SUMMARY\}?[\"']?")
+_QUOTED_PLACE = re.compile(r"'([^'\n]*\$(?:GITHUB_WORKSPACE|RUNNER_TEMP)\b[^'\n]*)'")
 _VENV = re.compile(r"(?<![\w/.])(?:\./)?\.?venv/bin/(?!activate)")
 WORKSPACE, TEMPORARY = "$GITHUB_WORKSPACE", "$RUNNER_TEMP"
 
@@ -82,7 +85,8 @@ def expanded(code: str, env: Mapping[str, str]) -> str:
         known = env.get(found[1] or found[2])
         return found[0] if known is None or not _SAFE.fullmatch(known) else known
 
-    known = _VARIABLE.sub(value, code)
+    known = _VARIABLE.sub(value, _QUOTED_PLACE.sub(r'"\1"', code))
+    known = _SUMMARY.sub("", known)
     without = _DELETED.sub(lambda found: found[1].replace(found[2], ""), known)
     return _VENV.sub("", without)
 
@@ -115,8 +119,10 @@ def joined(folder: str, target: str) -> str:
         return target
     parts = folder.split("/") if folder else []
     for part in target.split("/"):
-        if part == "..":
-            parts = parts[:-1]
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part == "..":  # outside the tree
+            parts.append(part)
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)

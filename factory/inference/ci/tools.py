@@ -69,7 +69,8 @@ _TOOLS: Mapping[Kind, str] = {
         attw svelte-check flow cargo:check deno:check dialyzer mix:dialyzer
     """,
     Kind.BUILD: """
-        cmake ninja configure ./configure autoreconf ./autogen.sh ./bootstrap meson:setup
+        cmake ninja configure ./configure ../configure autoreconf ./autogen.sh ./bootstrap
+        meson:setup
         meson:compile meson:configure meson cargo:build go:build bazel:build dotnet:build
         maturin:develop tsup rollup webpack esbuild vite:build mdbook:build mkdocs:build
         sphinx-build jupyter-book:build hugo jekyll:build
