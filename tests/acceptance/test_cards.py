@@ -574,6 +574,8 @@ def test_a_task_file_that_is_wrong_is_rejected_with_its_reason_and_stops_nobody(
     shared.unit("right")
     assert "did you mean" in (shared.root / "inbox/rejected/wrong.md.error.txt").read_text()
     assert entry.detail["name"] == "wrong.md"
+    (shown,) = shared.status()["rejected"]
+    assert (shown["file"], "did you mean" in shown["why"]) == ("wrong.md", True)
 
 
 def test_an_attempt_out_of_time_is_ended_counted_and_its_work_is_there_for_the_next(
