@@ -5,7 +5,6 @@ the key and the correct form.
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import chain, product
@@ -25,6 +24,7 @@ from factory.agents.runtime import (
 from factory.ground.configuration import kept
 from factory.ground.errors import ConfigError, did_you_mean
 from factory.ground.selectors import Selector, selector
+from factory.ground.toml_text import parsed
 
 Reader = Callable[[Any], Any]  # returns the value of a key; raises ValueError with the form
 
@@ -46,7 +46,7 @@ class _WrongKey(ValueError):
 def parse_runtime(name: str, text: str, *, where: str) -> Runtime:
     """Return the runtime of a file; raise ConfigError with place, key and correct form."""
     try:
-        values = {"name": name} | tomllib.loads(text)
+        values = {"name": name} | parsed(text)
         for key, read in NOTES.items():
             if key in values:
                 _at(key, read, values.pop(key))

@@ -5,10 +5,11 @@ Invariant: pure; no code of the project runs. The rules are those of setuptools,
 """
 
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+
+from factory.ground.toml_text import parsed
 
 if TYPE_CHECKING:
     from configparser import ConfigParser
@@ -95,7 +96,7 @@ def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _toml(text: str) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(text)
+        return parsed(text)
     except (ValueError, RecursionError):
         return {}  # setuptools reads the file later and has a better message
 

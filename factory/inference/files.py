@@ -6,12 +6,13 @@ large to read, its path is noted.
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import translate
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
+
+from factory.ground import toml_text
 
 PYTHON_MANIFESTS = (
     "pyproject.toml",
@@ -70,7 +71,7 @@ class Files:
         self._contents = contents
         self._larger = frozenset(larger)
         self.tests = sorted(tests_in(self.names))
-        self.pyproject = _parsed(tomllib.loads, self.text("pyproject.toml"))
+        self.pyproject = _parsed(toml_text.parsed, self.text("pyproject.toml"))
         self.package = _parsed(json.loads, self.text("package.json"))
 
     def text(self, *names: str) -> str:

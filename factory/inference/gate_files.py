@@ -4,11 +4,11 @@ Invariant: if factoryd does not understand a file, it refuses the file and never
 """
 
 import re
-import tomllib
 from dataclasses import replace
 from typing import Any
 
 from factory.ground.errors import ConfigError, did_you_mean
+from factory.ground.toml_text import parsed
 from factory.inference.files import Files, leads_out
 from factory.inference.rules import Gate
 
@@ -79,7 +79,7 @@ def _rewrites(path: str, text: str) -> tuple[str, ...]:
 
 def _of_toml(gate: Gate, text: str) -> Gate:
     try:
-        table = tomllib.loads(text)
+        table = parsed(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{gate.reason} is not TOML: {error}") from error
     for key in table:

@@ -9,7 +9,6 @@ a whole.
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from configparser import Error as IniError
 from configparser import RawConfigParser
@@ -19,6 +18,7 @@ from itertools import chain
 from typing import Any
 
 from factory.ground.sentences import printable
+from factory.ground.toml_text import parsed
 from factory.judging import locks
 from factory.judging.packages import is_judging, is_range, is_specifier, required
 
@@ -28,6 +28,9 @@ Path = tuple[str, ...]
 Check = Callable[[str, Any, Any], list[str]]
 _MISSING = object()
 _WHOLE = "the whole file"
+# A byte order mark, a byte that is not UTF-8, and control characters: git can write the text in
+# another encoding, in which these stand for other characters.
+_UNUSUAL = re.compile("[\ufeff\ufffd\0-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]")
 _LINE = 10_000  # the most characters of a line in an INI file
 _SHOWN = 60  # the most characters of a key or line in a sentence
 
@@ -71,11 +74,10 @@ def _is_ambiguous(text: str) -> bool:
     """Whether two programs may read the text in different ways."""
     plain = text.replace("\r\n", "\n")
     lines = plain.removesuffix("\n").split("\n")
-    # A line can end in more ways for Python's `splitlines`, with which pip and pytest read. U+FFFD
-    # stands for a byte that is not UTF-8.
+    # A line can end in more ways for Python's `splitlines`, with which pip and pytest read.
     if plain and plain.splitlines() != lines:
         return True
-    if "\ufeff" in text or "\ufffd" in text or "\0" in text:
+    if _UNUSUAL.search(text):
         return True
     return any(map(_is_encoded, lines[:2]))
 
@@ -107,8 +109,6 @@ def _requirements(_key: str, old: Any, new: Any) -> list[str]:
     found = list[str]()
     for shown in before.keys() ^ after.keys():
         item = after.get(shown, before.get(shown))
-        if isinstance(item, dict) and item.keys() == {"include-group"}:
-            continue
         name = required(item)
         if not name or is_judging(name):
             found.append(name or str(item))
@@ -234,7 +234,7 @@ _TOX: _Rules = tuple(_rules(_requirement_lines, "testenv.deps testenv:*.deps"))
 
 
 def _of_toml(rules: _Rules, old: str, new: str) -> Iterator[str]:
-    yield from _differing(rules, (), tomllib.loads(old), tomllib.loads(new), ordered=False)
+    yield from _differing(rules, (), parsed(old), parsed(new), ordered=False)
 
 
 def _of_json(rules: _Rules, old: str, new: str) -> Iterator[str]:

@@ -8,18 +8,19 @@ only if the old text already had them.
 
 import json
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from factory.ground.toml_text import parsed
 from factory.judging.packages import is_judging, is_range
 
 # The keys of a lock file that say only how the file was made. pyproject.toml decides the others.
 _FREE = ("version", "revision", "resolution-markers", "metadata", "extras")
 _PYTHON_HOSTS = ("https://pypi.org", "https://files.pythonhosted.org")
+_PYPI = {"registry": "https://pypi.org/simple"}
 _NPM_HOSTS = ("https://registry.npmjs.org", "https://registry.yarnpkg.com")
 _ARTIFACT = ("url", "hash", "size", "upload-time", "upload_time", "file", "marker")
 _NPM_FREE = (
@@ -44,7 +45,7 @@ def json_table(text: str) -> dict[str, Any]:
 
 def of_toml(old: str, new: str) -> Iterator[str]:
     """Yield what judges and differs between two files of uv, Poetry or PDM."""
-    before, after = tomllib.loads(old), tomllib.loads(new)
+    before, after = parsed(old), parsed(new)
     for key in sorted(before.keys() | after.keys()):
         if key not in ("package", *_FREE) and _shown(before.get(key)) != _shown(after.get(key)):
             yield key
@@ -65,15 +66,20 @@ class _Sources:
     """The registries and hosts from which packages came before a change."""
 
     def __init__(self, packages: Mapping[str, Sequence[Table]]) -> None:
-        self._registries = {_shown({"registry": f"{_PYTHON_HOSTS[0]}/simple"}), _shown(None)}
-        self._hosts = set(_PYTHON_HOSTS)
+        self._registries = set[str]()
+        self._hosts = set[str]()
         for entry in chain.from_iterable(packages.values()):
             source = entry.get("source")
-            if _is_registry(source):
+            if source is None or _is_registry(source):
                 self._registries.add(_shown(source))
             for file in _files(entry):
                 if isinstance(file, dict) and "url" in file:
                     self._hosts.add(_host(file["url"]))
+
+        # The public index is known only if the file names no other: a package that only a private
+        # registry has could come from there.
+        self._registries = self._registries or {_shown(_PYPI), _shown(None)}
+        self._hosts = self._hosts or set(_PYTHON_HOSTS)
 
     def have(self, entries: Sequence[Table], before: Sequence[Table]) -> bool:
         """Whether all entries of a package come from known sources; `before`: its old entries."""
@@ -166,10 +172,8 @@ def of_npm(old: str, new: str) -> Iterator[str]:
         if not known and _shown(before.get(key)) != _shown(after.get(key)):
             yield key
     was, now = _dict(before, "packages"), _dict(after, "packages")
-    hosts = set(_NPM_HOSTS)
-    for entry in was.values():
-        if isinstance(entry, dict) and "resolved" in entry:
-            hosts.add(_host(entry["resolved"]))
+    urls = [_dict(was, path).get("resolved", "") for path in was]
+    hosts = {_host(url) for url in urls if str(url).startswith("https:")} or set(_NPM_HOSTS)
     for path in sorted(was.keys() | now.keys()):
         if _shown(was.get(path)) != _shown(now.get(path)):
             for what in _of_package(path, _dict(was, path), _dict(now, path), hosts):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -22,7 +23,7 @@ from factory.judging.retries import sentence_of, trace_of
 from factory.people import cards as words
 from factory.people.clashes import clashes_of, conflicting
 from factory.queue.candidate import Candidate
-from factory.queue.change import facts_of
+from factory.queue.change import Facts, facts_of
 from factory.queue.judgings import Judgings
 from factory.queue.setbacks import Setbacks
 from factory.queue.suspects import KEPT
@@ -207,19 +208,24 @@ class Candidates:
             return True
         change = await facts_of(self.trunk.own, before, after, ruling.conventions.folder)
         change = await change.compared(self.trunk.own, (rules, own.rules))
-        if change.is_let_through and not await self._infers_alike(before, after):
-            change = change.inferring
         passed = CardKind.GUARD in unit.approved
-        allow = (*spec.allow, GATES, AGENTS) if passed else spec.allow
-        refused = await change.refused(
+        refuse = partial(
+            Facts.refused,
             # Trunk's current rules count too: they may have a newer gate that runs these files.
-            (rules, own.rules),
-            allow=allow,
+            rules=(rules, own.rules),
+            allow=(*spec.allow, GATES, AGENTS) if passed else spec.allow,
             scope=() if CardKind.OUT_OF_SCOPE in unit.approved else spec.scope,
             reached=reached,
             theirs=ruling.layout.theirs,
             passed=passed,
         )
+        refused = await refuse(change)
+        if (
+            refused is None
+            and change.is_let_through
+            and not await self._infers_alike(before, after)
+        ):
+            refused = await refuse(change.inferring)
         if refused is None:
             checked.append(key)
             return True

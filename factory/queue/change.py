@@ -4,6 +4,7 @@ Invariant: every read of a file has a bound, and a change with very many paths d
 event loop.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +18,7 @@ from factory.judging.keys import is_mixed, judges
 from factory.judging.rule_files import too_large
 from factory.repo.git import Git
 
+_CALLING = re.compile("filter|working-tree-encoding")
 _INFERRED = ("the gates or the setup that factoryd infers from it",)
 
 
@@ -94,9 +96,9 @@ async def facts_of(own: Git, before: str, after: str, folder: str) -> Facts:
     targets = await own.read(links, most=LINK)
     texts = await own.read(attributes)
     larger = await too_large(own, after, changes, folder)
-    calling = [path for path, text in texts.found.items() if "filter" in text]
     # A user's checkout runs filters, but a bench does not. If a filter landed, the next start would
-    # refuse the repository.
+    # refuse the repository. With an encoding, a tree has other bytes than the compared blobs.
+    calling = [path for path, text in texts.found.items() if _CALLING.search(text)]
     return Facts(
         paths,
         targets.found,

@@ -42,7 +42,7 @@ def of(path: str, old: str, was: str, now: str) -> tuple[str, ...]:
         ('"requests>=2"', '"requests>=2,<4 ; python_version < \'3.14\'", "urllib3[socks] ~= 2.1"'),
         ('dependencies = ["requests>=2"]', ""),
         ('"responses"]', '"responses==0.25.*"]\ndocs = ["sphinx"]'),
-        ("[tool.mypy]", '[dependency-groups]\ndev = ["rich", {include-group = "x"}]\n\n[tool.mypy]'),
+        ("[tool.mypy]", '[dependency-groups]\ndev = ["rich"]\n\n[tool.mypy]'),
         ("[tool.mypy]", '[tool.poetry.dependencies]\nrich = "^13"\n[tool.mypy]'),
         ("[tool.mypy]", '[tool.poetry.group.x.dependencies]\na = {version = "1", extras = ["b"]}\n[tool.mypy]'),
         ('[tool.mypy]\nstrict = true\n', '[tool]\nmypy.strict = true\n'),
@@ -67,6 +67,7 @@ def test_versions_descriptions_and_dependencies_of_pyproject_do_not_judge(
         ("[tool.mypy]", '[tool]\nruff.lint.ignore = ["E"]\n[tool.mypy]', "tool.ruff.lint.ignore"),
         ('\n[tool.pytest.ini_options]\naddopts = "-q"', "\n[tool.pytest.ini_options]", "tool.pytest.ini_options.addopts"),
         ("[tool.mypy]", '[tool.unknown]\nx = 1\n[tool.mypy]', "tool.unknown.x"),
+        ("[tool.mypy]", '[dependency-groups]\ndev = [{include-group = "x"}]\n[tool.mypy]', "dependency-groups.dev: {'include-group': 'x'}"),
         ("[tool.mypy]", '[tool.uv.sources]\nrequests = {path = "x"}\n[tool.mypy]', "tool.uv.sources.requests.path"),
         ("[tool.mypy]", '[tool.uv]\nindex-url = "https://x"\n[tool.mypy]', "tool.uv.index-url"),
         ("[tool.mypy]", '[tool.uv]\noverride-dependencies = ["a"]\n[tool.mypy]', "tool.uv.override-dependencies"),
@@ -103,6 +104,7 @@ def test_what_judges_in_pyproject_is_named(was: str, now: str, key: str) -> None
         ("pyproject.toml", "[project]\nversion = '1'\nversion = '2'\n"),
         ("pyproject.toml", "not toml"),
         ("pyproject.toml", "a = " + "[" * 5000),
+        ("pyproject.toml", "a." * 500_000 + "a = 1"),
         ("package.json", '{"scripts": {}, "scripts": {"test": "true"}}'),
         ("package.json", '{"version": NaN}'),
         ("package.json", "[]"),
@@ -133,6 +135,8 @@ def test_a_file_that_cannot_be_parsed_on_one_side_judges_as_a_whole(path: str, t
         "# x\n#vim: fileencoding=latin1\n",
         "# \ufffd\n",
         "#\0\n",
+        "#\x1b\n",
+        "#\x7f\n",
     ],
 )
 @pytest.mark.parametrize("path", ["pyproject.toml", "requirements.txt", "setup.cfg"])

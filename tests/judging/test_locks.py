@@ -66,7 +66,10 @@ def test_a_source_that_the_lock_file_had_stays_known() -> None:
     old = uv("requests", "1", **mine) + uv("forked", "1", **git)
 
     newer = uv("rich", "2", source=mine["source"], url="https://mine/rich-2.whl")
+    public = uv("rich", "2")
     assert judges("uv.lock", old, old + newer) == ()
+    assert judges("uv.lock", old, old + public) == ("package rich: its source",)
+    assert judges("uv.lock", HEAD, HEAD + public) == ()
     assert judges("uv.lock", old, old.replace("y#1", "y#2")) == ("package forked: its source",)
 
 

@@ -319,11 +319,13 @@ async def test_a_file_that_a_gate_reads_by_way_of_a_link_is_asked_about(scene: S
 
 async def test_attributes_are_asked_about_where_they_call_for_filters(scene: Scene) -> None:
     await scene.submit("filters", {"docs/.gitattributes": "*.txt filter=lfs\n"})
+    await scene.submit("encodes", {"a/.gitattributes": "*.txt working-tree-encoding=IBM037\n"})
     await scene.submit("plain", {".gitattributes": "*.txt text\n"})
 
     await scene.settle()
 
-    assert (scene.state_of("filters"), scene.reasons("filters")) == ("held", ["guard"])
+    for name in ("filters", "encodes"):
+        assert (scene.state_of(name), scene.reasons(name)) == ("held", ["guard"])
     assert scene.state_of("plain") == "landed"
 
 
