@@ -310,6 +310,18 @@ class History:
         found = self.store.get(Unit, unit)
         return found is not None and "trunk_red" in found.approved
 
+    def _mend_tasks(self) -> None:
+        """Take the key that no release knows out of each task, as a person would."""
+        for task in self.store.select(records.Task):
+            mended = replace(task, text=task.text.replace("---\ncolour: red\n---\n", ""))
+            if mended != task:
+                self.store.write(
+                    Event.TASK_REPLACED,
+                    *_read_again(self, mended),
+                    now=self.clock.wall(),
+                    unit=task.unit,
+                )
+
     async def _calm(self) -> None:
         """Nothing goes wrong any more and the person answers: all units must become final."""
         while self.lost is not None:  # noqa: ASYNC110 - virtual time
@@ -320,15 +332,7 @@ class History:
         world.calm, world.gone, world.busy, world.setup_broken = True, False, "", False
         world.dirty.clear()
         world.missing.clear()
-        for task in self.store.select(records.Task):
-            mended = replace(task, text=task.text.replace("---\ncolour: red\n---\n", ""))
-            if mended != task:
-                self.store.write(
-                    Event.TASK_REPLACED,
-                    *_read_again(self, mended),
-                    now=self.clock.wall(),
-                    unit=task.unit,
-                )
+        self._mend_tasks()
         for what in ("rewrite gates", "mend trunk", "resume"):
             _DEEDS[what](self, 0)
         while any(unit.state not in FINAL for unit in self.store.open(Unit)):
