@@ -32,6 +32,7 @@ from factory.store.unit import FINAL, EndReason, Unit, UnitState, advance, spent
 # Most questions in a row with a default answer. A question costs no attempt, so without this
 # limit a unit could ask forever.
 DEFAULTS_IN_A_ROW = 3
+RED = (EndReason.GATE_RED, EndReason.NOT_PROVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,13 +313,14 @@ class Outcomes:
         # Its work alone is green if it only does not fit what landed.
         is_red = attempt.reason is EndReason.GATE_RED and attempt.commit and not attempt.clashes
         gate = f"To run the gates on its work: factory gate --tree {attempt.commit[:12]}\n\n"
+        clash = _newest_clash(self._store, attempt)
         return words.attempts_exhausted(
             unit,
             last=attempt.detail or str(attempt.reason),
             evidence=f"{gate if is_red else ''}{attempt.digest}",
             limit=self.limit(unit),
             is_part=is_part(self._store, unit.id),
-            clashes=bool(attempt.clashes),
+            clash=(clash.number, clash.detail) if clash else None,
         )
 
     def _spent(self, attempt: Attempt) -> int:
@@ -354,8 +356,21 @@ _ABOUT_ONE_CHANGE = frozenset(
 )
 
 
+def _newest_clash(store: Store, attempt: Attempt) -> Attempt | None:
+    """Return the newest red attempt, up to this one, that names a landed unit it does not fit."""
+    if attempt.reason not in RED:
+        return None
+    earlier = [each for each in store.select(Attempt, unit=attempt.unit) if each.reason in RED]
+    for each in (attempt, *reversed(earlier)):
+        if each.number <= attempt.number and each.clashes:
+            return each
+    return None
+
+
 def _refused(store: Store, unit: Unit, attempt: Attempt, refusal: Refusal) -> Attempt:
     """Return the attempt with the reason and the evidence of a refusal."""
+    judged = replace(attempt, reason=refusal.reason, detail=refusal.detail, clashes=refusal.clashes)
+    clash = _newest_clash(store, judged) or judged
     notes = attempt.digest.splitlines() if attempt.reason is EndReason.SUBMITTED else refusal.notes
     text = digest(
         refusal.reason,
@@ -363,15 +378,9 @@ def _refused(store: Store, unit: Unit, attempt: Attempt, refusal: Refusal) -> At
         red=refusal.red,
         said=refusal.said or attempt.said,
         notes=notes,
-        intents=intents(store, unit, refusal.clashes),
+        intents=intents(store, unit, clash.clashes),
     )
-    return replace(
-        attempt,
-        reason=refusal.reason,
-        detail=refusal.detail,
-        digest=text,
-        clashes=refusal.clashes,
-    )
+    return replace(judged, digest=text)
 
 
 def _emptied(hook: Hook, at: datetime) -> Hook:

@@ -37,6 +37,7 @@ from factory.store.spec import Spec
 
 STILL_S = 1.0  # a file is complete after this time without a change, if writers are unknown
 QUIET_S = 0.02  # a script that appends line by line closes the file after each line
+AHEAD_S = 1.0  # a file may change after the pass has read the clock
 NAME_BYTES = 100  # most bytes of a name in rejected/ that was cut because it is too long
 PASSED_OVER = re.compile(
     r"[.#~].*|.*(~|#|\.(tmp|temp|swp|swo|swx|bak|orig|part)|_jb_(tmp|old)___)|4913|rejected",
@@ -218,7 +219,7 @@ class Intake:
         lock = dropped.editor_lock(path)
         if lock:
             return _Wait(why=f"waits: {shown(lock.name)} shows that an editor has it open")
-        if 0 <= now.timestamp() - seen.st_mtime < QUIET_S:
+        if -AHEAD_S < now.timestamp() - seen.st_mtime < QUIET_S:
             return _Wait(QUIET_S)
         if dropped.is_blank(path, seen.st_size):
             return _Wait(why="is empty: factoryd waits for its text")

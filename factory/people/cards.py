@@ -117,16 +117,23 @@ def attempts_exhausted(
     evidence: str,
     limit: int,
     is_part: bool = False,
-    clashes: bool = False,
+    clash: tuple[int, str] | None = None,
 ) -> Ask:
     """Return the card for a unit without attempts left; a part (`is_part`) cannot be split.
 
-    `clashes`: `last` names a landed unit that it does not fit together with.
+    `clash`: the attempt that names a landed unit that it does not fit, and what it says.
     """
-    tried = _attempts(unit)
-    asks = f"{unit.id} failed after {tried}; the last one: {one_line(last)}. What now?"
-    if clashes:
-        asks = f"{unit.id} is {one_line(last)}. It failed after {tried}. What now?"
+    failed = f"failed after {_attempts(unit)}"
+    asks = f"{unit.id} {failed}; the last one: {one_line(last)}. What now?"
+    if clash:
+        number, said = clash
+        if said == last:
+            asks = f"{unit.id} is {one_line(said)}. It {failed}. What now?"
+        else:
+            asks = (
+                f"{unit.id} was {one_line(said)} (attempt {number}). "
+                f"It {failed}; the last one: {one_line(last)}. What now?"
+            )
     more = (
         f"Try {limit} more",
         "new attempts; they get a hint if you answer with one",

@@ -13,7 +13,7 @@ from itertools import islice
 import anyio
 from anyio.abc import TaskGroup
 
-from factory.attempt.outcomes import Outcomes, Refusal
+from factory.attempt.outcomes import RED, Outcomes, Refusal
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
@@ -26,7 +26,7 @@ from factory.repo.trunk import Rehearsed
 from factory.store.accepted import NoSpec
 from factory.store.ports import Store
 from factory.store.records import Attempt
-from factory.store.unit import FINAL, EndReason, Unit
+from factory.store.unit import FINAL, Unit
 
 HOLD_SECONDS = 300.0  # a unit waits at most so long; `stuck` cards come later
 WEIGHED_MOST = 64  # most suspects whose changed paths are compared
@@ -76,7 +76,7 @@ class Pairs:
 
     def refuse(self, unit: Unit, refusal: Refusal, tip: str, at: datetime) -> None:
         """Send the unit back; first look what it clashes with if a bench is idle."""
-        is_red = refusal.reason in (EndReason.GATE_RED, EndReason.NOT_PROVEN)
+        is_red = refusal.reason in RED
         can_wait = len(self.held) < SEARCHES_MOST
         if unit.base == tip or not (can_wait and is_red and refusal.red):
             self._outcomes.send_back(unit, refusal, at)

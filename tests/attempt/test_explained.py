@@ -87,6 +87,23 @@ def test_the_open_card_says_it_first(tmp_path: Path) -> None:
     )
 
 
+def test_after_a_later_red_attempt_card_and_digest_still_say_it(tmp_path: Path) -> None:
+    line = sent_back(tmp_path, attempts=2)
+    outcomes(line).explain(line.the_unit(), FOUND, NOW)
+    line.change("fix", state=UnitState.QUEUED, attempt=2)
+    line.attempt("fix", 2, reason=EndReason.SUBMITTED)
+
+    outcomes(line).send_back(line.the_unit(), RED, NOW)
+
+    (card,) = line.store.open(Card)
+    assert card.question == (
+        f"fix was {SAID} (attempt 1). "
+        "It failed after 2 attempts; the last one: gate test is red. What now?"
+    )
+    assert "- `other` (landed aaaaaaa): Other" in line.the_attempt(number=2).digest
+    assert line.the_attempt(number=2).clashes == ()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -368,6 +368,18 @@ async def test_a_file_changed_a_moment_ago_is_looked_at_again(floor: Floor) -> N
     assert await floor.scan(after=QUIET_S) == Scan(accepted=["a"])
 
 
+async def test_a_file_that_changed_after_the_pass_began_is_not_taken_before_older_ones(
+    floor: Floor,
+) -> None:
+    older = floor.drop("a.md")
+    newer = floor.drop("z.md")
+    os.utime(older, (NOW.timestamp(), NOW.timestamp()))
+    os.utime(newer, (NOW.timestamp() + QUIET_S, NOW.timestamp() + QUIET_S))
+
+    assert await floor.scan(after=QUIET_S / 2) == Scan(again_s=QUIET_S)
+    assert await floor.scan(after=2 * QUIET_S) == Scan(accepted=["a", "z"])
+
+
 @pytest.mark.parametrize("text", ["", "\n \n", "\ufeff"])
 async def test_an_empty_file_waits_for_its_text(floor: Floor, text: str) -> None:
     floor.drop("a.md", text)
