@@ -215,7 +215,6 @@ def test_what_cannot_be_looked_at_is_refused(
         in capsys.readouterr().err
     )
     assert factory(["doctor", "--agent", "claude", "--fix"]) == 2
-    assert factory(["doctor", "--json"]) == 2
 
 
 @pytest.fixture
