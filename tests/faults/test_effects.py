@@ -13,7 +13,6 @@ ALLOWED = {
     "/.factory/daemon.log": "the daemon's own log, which nothing depends on",
     "/.git/factoryd-lock": "the lock: it holds where the factory is, for whoever is refused",
     "/dev/null": "no file",
-    "CREATE INDEX IF NOT EXISTS": "each opening of the store makes a missing index: the next start does it again",
     "/layer-": "the sandbox's trial of layers at start: nothing looks for that folder",
     " -m factory.reader ": "a child that reads the settings or examines the repository, and writes nothing",
     "/bwrap --json-status-fd 1 ": "the sandbox's trial at start: `true`, which sees all and may change nothing",
