@@ -327,8 +327,8 @@ class History:
         while self.lost is not None:  # noqa: ASYNC110 - virtual time
             await anyio.sleep(1)
         world, ends = self.world, self.clock.elapsed + CALM_SECONDS
-        if not world.calm:
-            self.clock.jump(world.chance.choice([0, 0, -86_400, 86_400]))
+        by_a_day = (0,) if world.calm else (0, 0, -86_400, 86_400)
+        self.clock.jump(world.chance.choice(by_a_day))
         world.calm, world.gone, world.busy, world.setup_broken = True, False, "", False
         world.dirty.clear()
         world.missing.clear()
