@@ -19,7 +19,7 @@ from typing import Any
 
 from factory.ground.sentences import printable
 from factory.ground.toml_text import parsed
-from factory.judging import locks
+from factory.judging import locks, node_locks
 from factory.judging.packages import is_judging, is_range, is_specifier, required
 
 Path = tuple[str, ...]
@@ -402,5 +402,7 @@ _READERS: Mapping[str, Callable[[str, str], Iterator[str]]] = {
     "pdm.lock": locks.of_toml,
     "package-lock.json": locks.of_npm,
     "npm-shrinkwrap.json": locks.of_npm,
+    "pnpm-lock.yaml": node_locks.of_pnpm,
+    "yarn.lock": node_locks.of_yarn,
     "Pipfile.lock": locks.of_pipenv,
 }
