@@ -165,14 +165,10 @@ jobs:
       env: {TOX_ENV: '${{ matrix.tox_env }}-coverage'}
 """,
         },
-        gates=(
-            "tox-py313-coverage: tox run -e py313-coverage <- ci.yml:8",
-            "tox-py313-pytestmain-coverage: tox run -e py313-pytestmain-coverage <- ci.yml:8",
-        ),
+        gates=("tox-py313-coverage: tox run -e py313-coverage <- ci.yml:8",),
         setup=(
             "pip install tox",
             "tox run --notest -e py313-coverage",
-            "tox run --notest -e py313-pytestmain-coverage",
         ),
         keeps=(".tox",),
     ),
@@ -2355,5 +2351,75 @@ jobs:
             'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create types',
             'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create style',
         ),
+    ),
+    Layout(
+        row="packages from elsewhere",
+        name="pydantic: a package that another job built, and one from git",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: uv sync
+    - run: make test
+""",
+            ".github/workflows/core.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - uses: actions/download-artifact@v8
+    - run: uv sync
+    - run: uv pip install core --no-index --find-links dist
+    - run: uv run --no-sync pytest tests
+""",
+            ".github/workflows/typing.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: uv sync
+    - run: uv pip install 'typing-extensions @ git+https://example.org/typing_extensions.git'
+    - run: make test -B
+""",
+            "uv.lock": "",
+            "pyproject.toml": """\
+[project]
+name = 'pydantic'
+""",
+            "Makefile": """\
+all: x
+test:
+	pytest
+""",
+        },
+        gates=("test: make test <- ci.yml:7",),
+        setup=("uv sync --inexact --reinstall-package pydantic",),
+    ),
+    Layout(
+        row="packages from elsewhere",
+        name="pluggy: the unreleased pytest",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    strategy: {matrix: {include: [{python: '3.10', tox_env: py310-pytestmain}, {python: '3.13', tox_env: py313}]}}
+    steps:
+    - run: pip install tox
+    - run: tox -e ${{ matrix.tox_env }}
+""",
+        },
+        gates=("tox-py313: tox -e py313 <- ci.yml:8",),
+        setup=(
+            "pip install tox",
+            "tox run --notest -e py313",
+        ),
+        keeps=(".tox",),
     ),
 )

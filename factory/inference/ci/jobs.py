@@ -21,12 +21,14 @@ OTHER_TREE = "the job tests this repository"
 _OTHER_VERSIONS = "it tests with other versions of packages, or a changed tree"
 _OTHER_BUILD = "it tests what another job built"
 _PINNED = re.compile(
-    r"([A-Za-z][\w.-]*)(\[[\w,]*\])?\s*(>=?\s*[\w.]+\s*,\s*)?(<|<=|==|~=)[\w.*]+.*|(git\+|https?://).*"
+    r"(?P<name>[A-Za-z][\w.-]*)(\[[\w,]*\])?\s*(>=?\s*[\w.]+\s*,\s*)?(<|<=|==|~=|@)\s*[\w.*]+.*"
+    r"|(git\+|https?://).*"
 )
+_FOREIGN = frozenset("--find-links --no-index --force-reinstall".split())
 # Jobs that run the tests in a special build.
 _SPECIAL = re.compile(
     r"(?<![a-z])(loom|miri|[amt]san|ubsan|sanitizers?|valgrind|qemu|cross|msrv|minimal|semver|android"
-    r"|wasm|wasi|emscripten|pyodide|min[-_]?versions?|oldest|lowest|kernel|ecosystem)(?![a-z])"
+    r"|wasm|wasi|(py)?emscripten|pyodide|pgo|memray|debug|min[-_]?versions?|oldest|lowest|kernel|ecosystem)(?![a-z])"
 )
 _FREE = re.compile(
     r"pip|setuptools|wheel|build|twine|coveralls|codecov|(pytest|tox|nox|hatch)[\w-]*"
@@ -137,6 +139,8 @@ def _leave_out(job: Job, why: str) -> None:
 def _builds_itself(step: Step) -> bool:
     """Whether a step makes a package from the tree instead of taking another job's package."""
     words = unwrapped(step.words)
+    if _FOREIGN.intersection(words):
+        return False
     return words[:1] in (("tox",), ("nox",)) or words[:2] in (
         ("pip", "install"),
         ("uv-pip", "install"),
@@ -170,6 +174,8 @@ def _changes(words: Sequence[str], is_installed: bool) -> bool:
     first = words[0] if words else ""
     rest = list(words[1:])
     if first in ("pip", "uv-pip") and rest[:1] == ["install"] and is_installed:
+        if _FOREIGN.intersection(rest):
+            return True
         return not any(map(_LOCAL.fullmatch, rest)) and any(map(_pins, rest))
     if first in ("pnpm", "yarn", "bun", "npm") and is_installed:
         if rest[:1] == ["workspace"]:
@@ -189,5 +195,5 @@ def _pins(word: str) -> bool:
     found = _PINNED.fullmatch(word)
     if not found:
         return False
-    name = found[1] or ""
+    name = found["name"] or ""
     return name not in TOOLS and not _FREE.fullmatch(name)

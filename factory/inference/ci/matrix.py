@@ -26,8 +26,12 @@ _ELSEWHERE = re.compile(
     re.IGNORECASE,
 )
 _SERVERS = re.compile(r"postgres\w*|mysql|mariadb|mongodb?|redis|oracle|mssql", re.IGNORECASE)
-# Tasks with the lowest versions of other packages, which often need an old Python.
-_OLDEST = re.compile(r"(?<![a-z])(min|minimum|minimal|lowest|oldest|mindeps|minver\w*)(?![a-z])")
+# Tasks with the lowest or unreleased versions of other packages. They need an old Python, or change
+# when nobody changed this project.
+_OTHER_VERSIONS = re.compile(
+    r"(?<![a-z])(min|minimum|minimal|lowest|oldest|mindeps|minver\w*)(?![a-z])"
+    r"|[a-z-](main|master|nightly)(?![\w./])"
+)
 _LABELS = ("name", "experimental", "label", "title", "install", "allow-failure")
 # Names of axes that build the same tests in other ways, and values that mean the usual way.
 _IS_VARIANT = re.compile(
@@ -54,7 +58,7 @@ def chosen(strategy: Tree | None, python: tuple[int, int]) -> list[Mapping[str, 
             nearest[task] = entry
     if not entries:
         return [{}]
-    usual = [task for task in nearest if not _OLDEST.search(str(task))]
+    usual = [task for task in nearest if not _OTHER_VERSIONS.search(str(task))]
     if usual:
         nearest = {task: nearest[task] for task in usual}
     plain_first = sorted(nearest, key=len)
