@@ -98,7 +98,7 @@ def setup_failed(*, sentence: str, tail: str = "", log: str = "") -> Ask:
     """Return the card for an environment that factoryd could not make."""
     again = (
         "Try again",
-        "setup runs again; fix the problem first (trunk, network, tools)",
+        "the failed step runs again; fix the problem first (trunk, network, tools)",
         Recheck(),
     )
     what = f"{one_line(sentence)} {advice(tail)}".strip()

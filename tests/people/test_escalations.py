@@ -252,6 +252,16 @@ def test_a_setup_that_fails_for_a_folder_that_setuptools_takes_for_a_package_say
     )
 
 
+def test_the_card_about_a_killed_gate_does_not_promise_that_setup_runs_again() -> None:
+    asked = line_cards.setup_failed(sentence="Gate test was ended by SIGKILL.")
+
+    again, _ = asked.choices
+    assert again[:2] == (
+        "Try again",
+        "the failed step runs again; fix the problem first (trunk, network, tools)",
+    )
+
+
 def test_who_is_not_logged_in_is_told_how_to() -> None:
     known, unknown = (
         line_cards.not_logged_in("odd", login, evidence="401") for login in ("odd login", "")
