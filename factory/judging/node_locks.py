@@ -16,6 +16,9 @@ Tree = dict[str, Any]  # its values are trees or texts
 
 _KEY = r"""("[^"]*"(?:, "[^"]*")*|'[^']*'|[^\s"'#&*!|>%@`{\[?-][^"'#]*?)"""
 _LINE = re.compile(rf"( *){_KEY}:(?: (.*))?")
+# Yarn 1 quotes only some of the wishes that one release fulfils.
+_WISH = r"""("[^"]*"|[^\s"',:]+)"""
+_WISHES = re.compile(rf"({_WISH}(?:, {_WISH})+):")
 _PAIR = re.compile(r"""( +)("[^"]*"|[^\s"':?]+) (.*)""")  # Yarn 1 writes no colon
 _INTEGRITY = re.compile(r"\{integrity: sha\d+-[A-Za-z0-9+/=]+\}")
 _VERSION = re.compile(r"\d[\w.+-]*(\(.*\))?")
@@ -203,6 +206,9 @@ def _parts(line: str) -> tuple[int, str, str]:
     item = re.fullmatch(r"( +)- (\S+)", line)
     if item:
         return len(item[1]), f"- {item[2]}", "-"
+    wishes = _WISHES.fullmatch(line)
+    if wishes:
+        return 0, wishes[1], ""
     found = _LINE.fullmatch(line) or _PAIR.fullmatch(line)
     if not found:
         raise ValueError("a line has an unknown form")

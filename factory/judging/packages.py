@@ -10,7 +10,7 @@ from typing import Any
 # A package judges if its name has one of these words: it runs, extends or measures tests or checks,
 # or it installs the other packages.
 _JUDGING = frozenset(
-    "test tests testing tester unittest pytest py nose nose2 tox nox hypothesis doctest testtools"
+    "test tests testing tester unittest pytest nose nose2 tox nox hypothesis doctest testtools"
     " coverage cov codecov lint linter linters linting ruff mypy pyright basedpyright pyre pytype"
     " pylint flake8 pyflakes pycodestyle pydocstyle black isort bandit vulture codespell yamllint"
     " precommit interrogate setuptools pip pipx uv wheel hatchling hatch flit maturin poetry pdm"

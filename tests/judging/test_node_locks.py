@@ -131,6 +131,8 @@ def test_pnpm(was: str, now: str, key: str) -> None:
         ('version "1.0.0"\n  resolved "https://registry.yarnpkg.com/a/-/a-1.0.0',
          'version "1.1.0"\n  resolved "https://registry.yarnpkg.com/a/-/a-1.1.0', ""),
         ("a@^1.0.0", "a@^1.0.0 || ^2", ""),
+        ("a@^1.0.0:", '"a@1 || 2", a@^1.0.0, a@^1.1.0:', ""),
+        ("a@^1.0.0:", '"a@1 || 2", evil@^1.0.0:', '"a@1 || 2", evil@^1.0.0: its source'),
         ('"@b/c" "^2"', '"@b/c" "^3"', ""),
         ("/a/-/a-1.0.0", "/evil/-/evil-1.0.0", "a@^1.0.0: its source"),
         ("https://registry.yarnpkg.com/a/", "https://evil.org/a/", "a@^1.0.0: its source"),
