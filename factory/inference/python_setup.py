@@ -93,12 +93,17 @@ def _uv_setup(files: Files, runners: Sequence[str]) -> Setup:
     )
 
 
-def client_commands(name: str) -> list[tuple[str, ...]]:
-    """Return the commands that install a client apart from the packages of the project."""
+def client_commands(name: str, *requirements: str) -> list[tuple[str, ...]]:
+    """Return the commands that install a client apart from the packages of the project.
+
+    `requirements`: what to install instead of the newest release. tox and nox need pluggy and
+    packaging, and a project of that name must not be tested as an installed copy.
+    """
     home = f"{{venv}}/tools/{name}"
+    install = requirements or (name,)
     return [
         ("{python}", "-I", "-m", "venv", home),
-        (f"{home}/bin/python", "-I", "-m", "pip", "install", "--no-input", name),
+        (f"{home}/bin/python", "-I", "-m", "pip", "install", "--no-input", *install),
         ("ln", "-sf", f"{home}/bin/{name}", f"{{venv}}/bin/{name}"),
     ]
 

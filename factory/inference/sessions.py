@@ -55,7 +55,11 @@ def setup(files: Files, gates: Sequence[Gate]) -> Setup:
     return replace(
         Setup(),
         kind="pip",
-        commands=(python_setup.VENV, (*python_setup.PIP_INSTALL, requirement), prepare),
+        commands=(
+            python_setup.VENV,
+            *python_setup.client_commands(program, requirement),
+            prepare,
+        ),
         inputs=(*PYTHON_INPUTS, "tox.ini", "noxfile.py", "requirements/*.in"),
         keeps=(f".{program}",),
         rebuild=(prepare,),

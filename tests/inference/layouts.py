@@ -12,7 +12,7 @@ class Layout:
     """A commit's files, and what is inferred from them.
 
     `gates`: the name of each gate, its command as shown, and where it comes from. `setup`: its
-    commands without the venv and the installation of clients, as `tests.inference.layouts_of` shows
+    commands without the venv and the installation of uv, as `tests.inference.layouts_of` shows
     them. `keeps`: the folders of dependencies that setup makes in the tree.
     """
 
@@ -144,7 +144,7 @@ jobs:
         },
         gates=("tox-ci-py313: tox -e ci-py313 -- -v <- ci.yml:8",),
         setup=(
-            "pip install --group tox",
+            "client tox",
             "tox run --notest -e ci-py313",
         ),
         keeps=(".tox",),
@@ -167,7 +167,7 @@ jobs:
         },
         gates=("tox-py313-coverage: tox run -e py313-coverage <- ci.yml:8",),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e py313-coverage",
         ),
         keeps=(".tox",),
@@ -192,7 +192,7 @@ jobs:
             "tox-py: tox -e py <- ci.yml:7",
         ),
         setup=(
-            "pip install tox-uv tox",
+            "client tox-uv tox",
             "tox run --notest -e py",
             "tox run --notest -e mypy",
         ),
@@ -313,9 +313,9 @@ jobs:
     - run: tox -e lint
 """,
         },
-        gates=("tox-py313: python -m tox -e py313 <- build-release.yml:8",),
+        gates=("tox-py313: tox -e py313 <- build-release.yml:8",),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e py313",
         ),
         keeps=(".tox",),
@@ -377,7 +377,7 @@ envlist =
             "tox-py-django52: tox run -e py-django52 <- tox.ini",
         ),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e py-django52",
             "pip install pre-commit",
         ),
@@ -401,7 +401,7 @@ jobs:
         },
         gates=("tox-tests: tox -e tests <- ci.yml:9",),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e tests",
         ),
         keeps=(".tox",),
@@ -799,7 +799,7 @@ jobs:
             "tox-py: tox -e py <- ci.yml:9",
         ),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e generate_schema",
             "tox run --notest -e py",
         ),
@@ -894,7 +894,7 @@ env_list =
             "tox-typing: tox run -e typing <- tox.ini",
         ),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e py,style,typing",
         ),
         keeps=(".tox",),
@@ -916,7 +916,7 @@ jobs:
         },
         gates=("tox: GITHUB_ACTIONS=true tox <- ci.yml:8",),
         setup=(
-            "pip install tox>=4 tox-gh",
+            "client tox>=4 tox-gh",
             "env GITHUB_ACTIONS=true tox run --notest",
         ),
         keeps=(".tox",),
@@ -939,7 +939,7 @@ jobs:
         },
         gates=("tox: DB_BACKEND=sqlite3 GITHUB_ACTIONS=true tox <- ci.yml:8",),
         setup=(
-            "pip install tox tox-gh-actions",
+            "client tox tox-gh-actions",
             "env DB_BACKEND=sqlite3 GITHUB_ACTIONS=true tox run --notest",
         ),
         keeps=(".tox",),
@@ -964,7 +964,7 @@ jobs:
             'nox-test_integration: NOX_SESSION=test_integration nox -s "test_integration" <- ci.yml:7',
         ),
         setup=(
-            "pip install nox",
+            "client nox",
             "nox --install-only --reuse-existing-virtualenvs -s test-3.13",
             "nox --install-only --reuse-existing-virtualenvs -s test_integration",
         ),
@@ -995,7 +995,7 @@ def release(session):
             "nox-lint: nox -s lint <- noxfile.py",
         ),
         setup=(
-            "pip install nox",
+            "client nox",
             "nox --install-only --reuse-existing-virtualenvs -s tests lint",
         ),
         keeps=(".nox",),
@@ -1019,7 +1019,7 @@ jobs:
             "nox-tests: nox -s tests -- -q <- ci.yml:7",
         ),
         setup=(
-            "pip install nox",
+            "client nox",
             "nox --install-only --reuse-existing-virtualenvs -s lint",
             "nox --install-only --reuse-existing-virtualenvs -s tests",
         ),
@@ -1056,8 +1056,8 @@ repos:
             "tox-py: tox -e py -- -v <- test.yml:6",
         ),
         setup=(
+            "client tox-uv tox",
             "pip install pre-commit",
-            "pip install tox-uv tox",
             "tox run --notest -e py",
         ),
         keeps=(".tox",),
@@ -1095,9 +1095,9 @@ name = 'Flask'
             "tox-py3.13: tox run -e py3.13 <- tests.yml:7",
         ),
         setup=(
+            "client tox",
             "uv sync --inexact --locked --group pre-commit --reinstall-package Flask",
             "uv sync --inexact --locked --group dev --reinstall-package Flask",
-            "pip install tox",
             "tox run --notest -e py3.13",
         ),
         keeps=(".tox",),
@@ -1212,7 +1212,10 @@ pytest = '*'
 """,
         },
         gates=("pytest: python -m pytest <- test files (tests/test_a.py …)",),
-        setup=("poetry install --no-interaction --with test",),
+        setup=(
+            "client poetry",
+            "poetry install --no-interaction --with test",
+        ),
     ),
     Layout(
         row="lock files of Python",
@@ -1223,7 +1226,10 @@ pytest = '*'
             "Pipfile.lock": "",
         },
         gates=("pytest: python -m pytest <- test files (tests/test_a.py …)",),
-        setup=("pipenv sync --dev",),
+        setup=(
+            "client pipenv",
+            "pipenv sync --dev",
+        ),
     ),
     Layout(
         row="extras, groups and requirement files",
@@ -1815,6 +1821,7 @@ jobs:
             'test: HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch test <- ci.yml:8',
         ),
         setup=(
+            "client hatch",
             'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create',
             'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create hatch-test',
         ),
@@ -1840,7 +1847,10 @@ jobs:
             "lint: pdm run lint <- ci.yml:7",
             "test: pdm run test <- ci.yml:8",
         ),
-        setup=("pdm install -G test",),
+        setup=(
+            "client pdm",
+            "pdm install -G test",
+        ),
     ),
     Layout(
         row="runners of Python",
@@ -2062,7 +2072,7 @@ jobs:
         },
         gates=("tox-py: tox -e py <- ci.yml:8",),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e py",
         ),
         keeps=(".tox",),
@@ -2347,6 +2357,7 @@ jobs:
             'test-with-coverage: HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch run +py=3.13 test:with-coverage <- ci.yml:7',
         ),
         setup=(
+            "client hatch",
             'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create test',
             'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create types',
             'HATCH_DATA_DIR="$VIRTUAL_ENV/hatch" hatch env create style',
@@ -2417,7 +2428,7 @@ jobs:
         },
         gates=("tox-py313: tox -e py313 <- ci.yml:8",),
         setup=(
-            "pip install tox",
+            "client tox",
             "tox run --notest -e py313",
         ),
         keeps=(".tox",),

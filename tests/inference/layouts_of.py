@@ -17,7 +17,9 @@ def shown(files: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...], tupl
 
 
 def _command(words: tuple[str, ...]) -> str:
-    if words[: len(VENV)] == VENV or words == UV or "{venv}/tools" in " ".join(words):
+    if words[0].startswith("{venv}/tools"):
+        return " ".join(("client", *words[words.index("--no-input") + 1 :]))
+    if words[: len(VENV) - 1] == VENV[:-1] or words == UV or words[0] == "ln":
         return ""
     if words[: len(PIP_INSTALL)] == PIP_INSTALL:
         return " ".join(("pip install", *words[len(PIP_INSTALL) :]))

@@ -38,7 +38,7 @@ def test_their_environments_are_made_by_the_setup_and_kept_in_the_tree() -> None
     found = of({"tox.ini": TOX, "pyproject.toml": "[dependency-groups]\ndev = ['tox>=4.1']\n"})
 
     assert found.setup.keeps == (".tox",)
-    assert found.setup.commands[1][-1] == "tox>=4.1"
+    assert found.setup.commands[2][-1] == "tox>=4.1"
     assert found.setup.rebuild == (
         ("{venv}/bin/tox", "run", "--notest", "-e", "py-a,py,lint,typing"),
     )

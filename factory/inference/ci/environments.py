@@ -18,6 +18,8 @@ _VARIABLES = {"tox": ("TOXENV", "TOX_ENV"), "nox": ("NOXSESSION",)}
 _OPTION = {"tox": "-e", "nox": "-s"}
 _CHOOSING = re.compile(r"^(-[esfmk]|--session|--sessions|--tags)(=|$)|^-[es]\w")
 _PLUGIN = re.compile(r"\btox-gh(-actions)?\b")
+# The runner has an environment of its own, so the venv's Python has no such module.
+_AS_MODULE = re.compile(r"^\s*python[\d.]*\s+-I?m\s+(?=tox\b|nox\b)")
 _INSTALLED_PACKAGE = re.compile(r"\s+--installpkg[= ]\s*\S+")
 
 
@@ -30,7 +32,7 @@ def named(command: Command) -> Command:
     program = bare[0] if bare else ""
     if program not in _OPTION:
         return command
-    code = _INSTALLED_PACKAGE.sub("", command.code)
+    code = _AS_MODULE.sub("", _INSTALLED_PACKAGE.sub("", command.code))
     env = dict(command.env)
     chosen = [env.pop(name) for name in _VARIABLES[program] if name in env]
     is_named = any(map(_CHOOSING.match, _before_dashes(bare[1:])))

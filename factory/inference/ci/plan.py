@@ -15,7 +15,7 @@ class Plan:
     commands: dict[tuple[str, ...], None] = field(default_factory=dict)
     builds: dict[tuple[str, ...], None] = field(default_factory=dict)
     kinds: dict[str, None] = field(default_factory=dict)
-    clients: dict[str, None] = field(default_factory=dict)
+    clients: dict[str, dict[str, None]] = field(default_factory=dict)  # each with requirements
     keeps: dict[str, None] = field(default_factory=dict)
     inputs: dict[str, None] = field(default_factory=dict)
     origins: dict[str, None] = field(default_factory=dict)
@@ -31,9 +31,9 @@ class Plan:
         """Add an installation into the venv."""
         self.add("pip", *python_setup.PIP_INSTALL, *arguments, builds=builds)
 
-    def client(self, name: str) -> None:
-        """Add a client, such as poetry, that installs packages into the venv."""
-        self.clients[name] = None
+    def client(self, name: str, *requirements: str) -> None:
+        """Add a client, such as poetry or tox, with an environment of its own."""
+        self.clients.setdefault(name, {}).update(dict.fromkeys(requirements))
 
     def packages(self, found: Setup) -> None:
         """Add the packages of node of one folder."""
@@ -62,8 +62,8 @@ class Plan:
 
     def _client_commands(self) -> Iterator[tuple[str, ...]]:
         """Yield commands that install each client apart from the packages of the project."""
-        for name in self.clients:
+        for name, requirements in self.clients.items():
             if name == "uv":
                 yield python_setup.UV
                 continue
-            yield from python_setup.client_commands(name)
+            yield from python_setup.client_commands(name, *requirements)

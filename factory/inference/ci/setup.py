@@ -30,6 +30,7 @@ _OF_OTHER_PLACE = ("--python", "-p", "--target", "--prefix", "--cache-dir")
 _LISTS = ("-r", "--requirement", "-c", "--constraint")
 # The project itself, or a package in a folder of it.
 _LOCAL = re.compile(r"\.{1,2}(/[\w./-]*)?(\[[\w, -]*\])?|[\w-]+/(\[[\w, -]*\])?")
+_BESIDE_RUNNERS = "uv|virtualenv|setuptools|wheel|build|twine|coverage|coveralls|codecov|six"
 _OF_GATES = ("PYTEST_ADDOPTS", "FORCE_COLOR", "COVERAGE_FILE", "NOX_SESSION")
 _OPTIONS_OF_TOX = ("run", "run-parallel", "r", "p", "-p", "--parallel", "-v", "-vv", "--", "auto")
 _BUILT = re.compile(r"\.(whl|tar\.gz)$|^dist/")
@@ -101,10 +102,7 @@ def _pip(plan: Plan, step: Step, words: Sequence[str], files: Files) -> None:
     is_local = False
     rest = _of_use(words[1:])
     for word in rest:
-        if word in (
-            *_CLIENTS,
-            "uv",
-        ):  # in an environment of its own, apart from the project's packages
+        if word in _CLIENTS or word == "uv":
             plan.client(word)
         elif word in _LISTS:
             name = bare(_under(step.folder, next(rest, "")))
@@ -116,13 +114,30 @@ def _pip(plan: Plan, step: Step, words: Sequence[str], files: Files) -> None:
             arguments += ["-e", _under(step.folder, path)]
         else:
             arguments.append(word)
-    if not any(word for word in arguments if not word.startswith("-")):
-        return
+    packages = [word for word in arguments if not word.startswith("-")]
+    runner = _runner(packages)
+    if runner:
+        plan.client(runner, *packages)
+    elif packages:
+        _install_packages(plan, step, arguments, is_local)
+
+
+def _install_packages(plan: Plan, step: Step, arguments: Sequence[str], is_local: bool) -> None:
     if re.search(r"[$*`]", " ".join(arguments)):  # only a shell can expand these words
         code = "python -m pip install " + " ".join(arguments)
         plan.add("pip", *_shell(step, code), builds=is_local)
     else:
         plan.pip(*arguments, builds=is_local)
+
+
+def _runner(packages: Sequence[str]) -> str:
+    """Return the runner that these packages are for: tox or nox; "" if they are for more."""
+    names = [re.split(r"[\[<>=~!; ]", package)[0] for package in packages]
+    for runner in ("tox", "nox"):
+        family = re.compile(rf"{runner}(-\w+)*|{_BESIDE_RUNNERS}")
+        if runner in names and all(map(family.fullmatch, names)):
+            return runner
+    return ""
 
 
 def _of_use(words: Iterable[str]) -> Iterator[str]:
@@ -179,14 +194,21 @@ def _need(plan: Plan, step: Step, files: Files) -> None:
     inner = unwrapped(words)
     name = inner[0] if inner else ""
     if words[:1] in (("uvx",), ("pipx",)):
-        plan.pip(*_fetched(words))
+        _tool(plan, name, _fetched(words))
     elif name in python_setup.TOOLS and not _is_installed(plan, name, files):
-        plan.pip(python_setup.pinned(files, name))
+        _tool(plan, name, [python_setup.pinned(files, name)])
     if name in _NODE:
         plan.kinds["node"] = None
     if "coverage" in words and not _is_installed(plan, "coverage", files):
         plan.pip("coverage")
     _need_environments(plan, name, _before_dashes(inner[1:]), step.env)
+
+
+def _tool(plan: Plan, name: str, requirements: Sequence[str]) -> None:
+    if name in ("tox", "nox"):
+        plan.client(name, *requirements)
+    else:
+        plan.pip(*requirements)
 
 
 def _need_environments(
@@ -257,7 +279,7 @@ def _fetched(words: Sequence[str]) -> list[str]:
 def _is_installed(plan: Plan, tool: str, files: Files) -> bool:
     """Whether a step installs the tool, or requirements that name it."""
     brings = python_setup.may_bring(files, tool)
-    if brings and plan.clients:
+    if tool in plan.clients or (brings and not plan.clients.keys() <= {"tox", "nox"}):
         return True
     for command in plan.commands:
         names = {re.split(r"[=<>~\[;!]", word)[0] for word in command}
