@@ -32,7 +32,7 @@ HOLD_SECONDS = 300.0  # a unit waits at most so long; `stuck` cards come later
 WEIGHED_MOST = 64  # most suspects whose changed paths are compared
 MENTIONED_MOST = 200  # most paths of a commit that are looked for in the output of a gate
 SEARCHES_MOST = 32  # most units that wait for a search, and most searches that go on later
-WHY = "red; factoryd looks whether it is green without what landed meanwhile"
+WHY = "red; checking whether it passes without newer commits"
 
 
 @dataclass(slots=True, kw_only=True)

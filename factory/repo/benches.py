@@ -158,17 +158,18 @@ class Benches(Checkouts):
         return bench if fit(bench) is Fit.SAME else None
 
     def _call_back(self) -> None:
-        """Let the newest user give way if no judging has a bench.
+        """Let the newest user with patience give way to a judging.
 
-        On the only bench, a user without patience works to its end. Otherwise a line that always
-        judges would never let it finish.
+        A user without patience gives way only if such users have all of several benches. On the
+        only bench it works to its end. Otherwise a line that always judges would never let it
+        finish.
         """
-        users = list(self._users.values())
-        newest = users[-1] if users else None
-        if newest is None or None in users:
-            return
-        if newest.patience or len(users) > 1:
-            newest.give_way()
+        giving = [user for user in self._users.values() if user is not None]
+        patient = [user for user in giving if user.patience]
+        if patient:
+            patient[-1].give_way()
+        elif len(giving) == len(self._users) > 1:
+            giving[-1].give_way()
 
     def _free(self, fit: Fitting) -> Bench | None:
         """Return the bench to take now; None if no bench is available."""

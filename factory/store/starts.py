@@ -23,7 +23,7 @@ AGE_STEP = timedelta(minutes=30)  # each such time raises the priority of a wait
 _ON_THE_WAY = (UnitState.RUNNING, UnitState.QUEUED, UnitState.READY)
 _NEITHER = {"model": False, "accept": False}
 # Short, because `status` shows it on a line of 80 columns.
-TURN = "accept runs on trunk when the unit is among the next"
+TURN = "accept runs on trunk shortly before the unit starts"
 FACT = "starts"  # the name of the fact with the pool's last `Conditions`
 
 

@@ -75,7 +75,7 @@ _PLACES: Mapping[Place, str] = {
     Place.AHEAD: "waits behind {ahead}",
     Place.LANDS: "green; lands after {ahead}",
     Place.TRUNK: "red; waits for the verdict on {trunk}, which may be red itself",
-    Place.ALONE: "red behind {ahead}; is judged alone next",
+    Place.ALONE: "red together with {ahead}; will be judged alone",
     Place.LANDING: "lands now",
 }
 

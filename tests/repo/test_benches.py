@@ -105,7 +105,7 @@ async def test_the_only_bench_goes_to_a_judging_at_once(rush: Rush) -> None:
     assert rush.has == ["candidate"]
 
 
-async def test_of_several_that_hold_all_benches_the_newest_gives_way_and_the_others_go_on(
+async def test_each_judging_that_waits_gets_the_bench_of_the_newest_that_gives_way(
     rush: Rush,
 ) -> None:
     rush.resize(3)
@@ -113,9 +113,10 @@ async def test_of_several_that_hold_all_benches_the_newest_gives_way_and_the_oth
         await rush.yields(name)
 
     await rush.judging("candidate")
+    has = [*rush.has]
     await rush.judging("next")
 
-    assert rush.has == ["one", "two", "candidate"]
+    assert (has, rush.has) == (["one", "two", "candidate"], ["one", "candidate", "next"])
 
 
 async def test_all_may_be_used_while_no_judging_wants_one(rush: Rush) -> None:

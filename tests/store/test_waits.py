@@ -54,7 +54,7 @@ def test_a_ready_unit_with_nothing_before_it_starts_next() -> None:
         (Place.LANDS, "", "green; lands next"),
         (Place.LANDS, "a", "green; lands after a"),
         (Place.TRUNK, "", "red; waits for the verdict on main, which may be red itself"),
-        (Place.ALONE, "a", "red behind a; is judged alone next"),
+        (Place.ALONE, "a", "red together with a; will be judged alone"),
         (Place.LANDING, "", "lands now"),
         (Place.OWN, "a", "stored"),
         ("of a newer release", "a", "stored"),
