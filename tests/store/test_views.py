@@ -95,6 +95,8 @@ def test_the_status_of_an_empty_store_is_complete(con: sqlite3.Connection) -> No
         "paused": None,
         "warnings": [],
         "last_landed": [],
+        "rejected": [],
+        "rejected_count": 0,
         "inbox": "inbox",
     }
 
@@ -210,6 +212,8 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
         "paused": {"by": "you", "since": AT},
         "warnings": ["gates run unsandboxed"],
         "last_landed": [{"unit": "done", "commit": "c0", "at": AT, "on_trunk": True}],
+        "rejected": [],
+        "rejected_count": 0,
         "inbox": "inbox",
     }
 
