@@ -24,6 +24,7 @@ _ON_THE_WAY = (UnitState.RUNNING, UnitState.QUEUED, UnitState.READY)
 _NEITHER = {"model": False, "accept": False}
 # Short, because `status` shows it on a line of 80 columns.
 TURN = "accept runs on trunk shortly before the unit starts"
+TRUNK_IS_RED = "trunk is red: until it is green again, only units with priority 0 start"
 FACT = "starts"  # the name of the fact with the pool's last `Conditions`
 
 
@@ -60,7 +61,7 @@ class Conditions(Row):
     def why_stopped(self, agent: str, priority: int) -> str:
         """Return why a ready unit with this agent and priority may not start now, or ""."""
         if self.trunk_red and priority > 0:
-            return "trunk is red: until it is green again, only units with priority 0 start"
+            return TRUNK_IS_RED
         if agent != NO_AGENT and agent in self.paused:
             return f"its agent {agent} {self.paused[agent]}"
         return ""
