@@ -204,6 +204,9 @@ class Disasters:
             if moved.daemon is not None:
                 moved.daemon.kill()
                 moved.daemon.wait()
+        # A git of the killed daemon may have made empty folders at the old path.
+        if not any(path.is_file() for path in self._line.root.rglob("*")):
+            shutil.rmtree(self._line.root, ignore_errors=True)
         there.rename(self._line.root)
         self.hit.count("move", states)
         return True
