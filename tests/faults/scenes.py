@@ -187,9 +187,12 @@ def split(day: Day) -> None:
 
 
 def absent(day: Day) -> None:
-    """Two units name an agent that is not installed yet: one card."""
-    for name in ("absent-a", "absent-b"):
-        day.put(f"{name}.md", task("", agent="absent"))
+    """Two units name an agent that is not installed yet: one card, which the second one joins."""
+    day.put("absent-a.md", task("", agent="absent"))
+    day.once(
+        lambda: day.rows("card", "kind = 'runtime' AND count = 1"),
+        lambda: day.put("absent-b.md", task("", agent="absent")),
+    )
     program = day.line.bin / "absent"
 
     def install() -> None:
