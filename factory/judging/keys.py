@@ -10,8 +10,6 @@ a whole.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from configparser import Error as IniError
-from configparser import RawConfigParser
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
@@ -49,7 +47,7 @@ def judges(path: str, old: str, new: str) -> tuple[str, ...]:
             return (f"{_WHOLE} (its encoding or its line ends are unusual)",)
     try:
         found = list(read(old, new))
-    except (ValueError, IniError, RecursionError):
+    except (ValueError, RecursionError):
         return (f"{_WHOLE} (factoryd cannot parse it)",)
     return tuple(dict.fromkeys(map(_shortened, found)))
 
@@ -290,7 +288,7 @@ def _named(path: Path, what: str) -> str:
 
 
 def _ini(text: str) -> dict[str, dict[str, str]]:
-    """Return the sections of an INI file; raise ValueError or configparser.Error.
+    """Return the sections of an INI file; raise ValueError.
 
     pytest reads INI files with other rules than configparser. So a line that is a header for only
     one of them is an error here.
@@ -300,11 +298,16 @@ def _ini(text: str) -> dict[str, dict[str, str]]:
             raise ValueError("a line is very long, and configparser would be slow")
         if line.lstrip().startswith("[") and not re.fullmatch(r"\[[^\[\]]+\]\s*", line):
             raise ValueError("a line is a header for some programs only")
+    from configparser import Error, RawConfigParser  # here, because few changes need it
+
     # The section DEFAULT is a section like others here, because its keys affect all sections.
     parser = RawConfigParser(default_section="\0")
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(text)
-    return {name: dict(parser.items(name)) for name in parser.sections()}
+    try:
+        parser.read_string(text)
+        return {name: dict(parser.items(name)) for name in parser.sections()}
+    except Error as error:
+        raise ValueError(str(error)) from error
 
 
 # ── lines ──
