@@ -242,10 +242,17 @@ class Move:
         await _stays(self._locks())
         with suppress(GitError):
             await self._set_ref(plan.to, plan.base, _LANDING)
+            # `git switch -c` takes changed files along, so it needs no lock.
+            if await self.place.head() != self._trunk.ref:
+                await self._restore()
             return
         if await self._trunk.tip() == plan.base:
-            with suppress(GitError):  # the user has edited the file since, so it stays
-                await self.place.git.run("read-tree", "-m", "-u", plan.to, plan.base)
+            await self._restore()
+
+    async def _restore(self) -> None:
+        """Give index and files of the checkout their old content again."""
+        with suppress(GitError):  # the user has edited a file since, so it stays
+            await self.place.git.run("read-tree", "-m", "-u", self._plan.to, self._plan.base)
 
     def _locks(self) -> list[Path]:
         """Return every lock that git takes when it moves trunk as planned."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +24,7 @@ from factory.repo.checkout import Checkout, checkouts
 from factory.repo.examine import examine
 from factory.repo.git import Git, Person
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
-from factory.repo.move import GIT_S
+from factory.repo.move import GIT_S, Move
 from factory.repo.trunk import Conflict, Nothing, Rehearsed, Trunk, make
 from tests.git_repo import commit, environment, git, make_repo, write
 
@@ -788,6 +789,26 @@ async def test_with_everything_but_the_ref_written_the_ref_follows(world: World)
     assert (world.head(), world.status()) == (to, " M added")
 
 
+async def test_a_branch_to_which_the_user_switches_while_the_ref_follows_keeps_its_files(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = await world.candidate()
+    plan = await sent(world, to)
+    git(world.repo, "read-tree", "-m", "-u", plan.base, to)
+    (world.repo / ".git/refs/heads/main.lock").touch()
+    set_ref = Move._set_ref
+
+    async def switched(self: Move, *args: Any) -> None:
+        git(world.repo, "switch", "-q", "-c", "idea")
+        await set_ref(self, *args)
+
+    monkeypatch.setattr(Move, "_set_ref", switched)
+
+    assert await world.recover(plan) == Landed(to)
+    assert git(world.repo, "rev-parse", "main") == to
+    assert (git(world.repo, "rev-parse", "HEAD"), world.status()) == (plan.base, "")
+
+
 async def test_a_swap_whose_lock_stayed_is_done_again(world: World) -> None:
     git(world.repo, "checkout", "-q", "--detach")
     to = await world.candidate()
@@ -1090,6 +1111,7 @@ async def test_a_swap_whose_git_is_killed_leaves_no_lock_and_lands_next_time(wor
 DAEMON = """
 import os, signal, sys, threading
 from pathlib import Path
+from typing import Any
 import anyio
 from factory.repo.examine import examine
 from factory.repo.git import Git
