@@ -117,8 +117,8 @@ def touching(day: Day) -> None:
 
 def broken(day: Day) -> None:
     """The folder of an attempt cannot be made: its worker gives it up, until the cause is gone."""
-    day.dies("store.hook.filled:after")  # all units have their ids by then
-    way = day.line.places.home / "attempts" / "plain"
+    day.dies("store.hook.filled:after")  # the unit that was dropped first has its id by then
+    way = day.line.places.home / "attempts" / "again"
     way.touch()
     day.launches.append(lambda: None if day.armed else way.unlink(missing_ok=True))
 
