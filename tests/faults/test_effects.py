@@ -13,6 +13,7 @@ ALLOWED = {
     "/.factory/daemon.log": "the daemon's own log, which nothing depends on",
     "/.git/factoryd-lock": "the lock: it holds where the factory is, for whoever is refused",
     "/dev/null": "no file",
+    "/__pycache__/": "bytecode that Python keeps of a module that is imported late",
     "/layer-": "the sandbox's trial of layers at start: nothing looks for that folder",
     " -m factory.reader ": "a child that reads the settings or examines the repository, and writes nothing",
     "/bwrap --json-status-fd 1 ": "the sandbox's trial at start: `true`, which sees all and may change nothing",
