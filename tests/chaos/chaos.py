@@ -298,11 +298,11 @@ class Chaos:
 
     def _answer(self) -> None:
         """Decide every open card, mostly as is recommended."""
-        for name, kind, options, answer in self._select(
-            "SELECT id, kind, options, answer FROM card WHERE state = 'open'"
+        for name, kind, question, options, answer in self._select(
+            "SELECT id, kind, question, options, answer FROM card WHERE state = 'open'"
         ):
             if kind not in EXPECTED:
-                self.odd_cards.append(f"{name} {kind}")
+                self.odd_cards.append(f"{name} {kind}: {question}")
             elif kind == "landing_blocked":
                 with contextlib.suppress(Exception):
                     self._person.out_of_the_way()

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factory.child import process
+from factory.child import proc, process
 from factory.repo.checkout import Checkout, checkouts
 from factory.repo.examine import examine
 from factory.repo.git import Git, Person
@@ -751,6 +751,8 @@ async def test_a_git_of_ours_that_outlived_its_daemon_and_hangs_is_ended_after_i
         env=environment(),
         start_new_session=True,
     )
+    while proc.PROC and plan.to not in proc.arguments(hung.pid):
+        time.sleep(0.001)  # noqa: ASYNC251  for an instant after exec, a process has no arguments
     plan = replace(plan, pid=hung.pid, at=plan.at - GIT_S)
 
     assert (
