@@ -2,8 +2,11 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from factory.child import proc
 
 PERSON = "Ada Tester"
 EMAIL = "ada@example.invalid"
@@ -65,3 +68,9 @@ def make_repo(path: Path, files: Mapping[str, str], branch: str = "main", *optio
     git(path, "config", "user.email", EMAIL)
     commit(path, files, "start")
     return path
+
+
+def shows_arguments(started: subprocess.Popen[bytes]) -> None:
+    """Wait until a process shows its arguments to others: for an instant after exec it has none."""
+    while proc.PROC and proc.arguments(started.pid) == [""]:
+        time.sleep(0.001)

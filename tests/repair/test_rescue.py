@@ -14,7 +14,7 @@ from factory.store.journal import Event
 from factory.store.records import Attempt, Hook, Step
 from factory.store.unit import EndReason, UnitState
 from tests.floor import FILES, Scene, at, scene_in
-from tests.git_repo import environment, git
+from tests.git_repo import environment, git, shows_arguments
 from tests.journal import entries_of
 
 DEAD = 2**22 + 1  # no process has this pid
@@ -128,6 +128,7 @@ async def test_a_git_that_outlived_the_daemon_is_waited_for_and_the_unit_is_not_
     plan = await opened(scene)
     idle = ["git", "hash-object", "--stdin", plan.to]  # names the commit, as our merge does
     with subprocess.Popen(idle, cwd=scene.root, env=environment(), stdin=subprocess.PIPE) as ours:  # noqa: ASYNC220
+        shows_arguments(ours)
         await rescue(scene)
         assert not await scene.queue.tick(scene.group, at())
         assert (scene.state_of("one"), len(scene.store.open(Step))) == ("queued", 1)

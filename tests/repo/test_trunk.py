@@ -19,14 +19,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factory.child import proc, process
+from factory.child import process
 from factory.repo.checkout import Checkout, checkouts
 from factory.repo.examine import examine
 from factory.repo.git import Git, Person
 from factory.repo.landing_plan import Blocked, Landed, LandingPlan, Moved, Outcome
 from factory.repo.move import GIT_S, Move
 from factory.repo.trunk import Conflict, Nothing, Rehearsed, Trunk, make
-from tests.git_repo import commit, environment, git, make_repo, write
+from tests.git_repo import commit, environment, git, make_repo, shows_arguments, write
 
 AGENT = Person("claude", "claude@factoryd.invalid")
 BEFORE = {
@@ -569,7 +569,10 @@ async def test_a_switch_to_trunk_that_is_half_done_is_waited_for(world: World, w
 
     def switch() -> None:
         """What a git that switches does last, its files and index being those of the old trunk."""
-        with subprocess.Popen(["git", "0.3"], executable=shutil.which("sleep"), cwd=world.repo):
+        with subprocess.Popen(
+            ["git", "0.3"], executable=shutil.which("sleep"), cwd=world.repo
+        ) as git_like:
+            shows_arguments(git_like)
             at_work.set()
             time.sleep(0.2)
             git(world.repo, "symbolic-ref", "HEAD", "refs/heads/main")
@@ -751,8 +754,7 @@ async def test_a_git_of_ours_that_outlived_its_daemon_and_hangs_is_ended_after_i
         env=environment(),
         start_new_session=True,
     )
-    while proc.PROC and plan.to not in proc.arguments(hung.pid):
-        time.sleep(0.001)  # noqa: ASYNC251  for an instant after exec, a process has no arguments
+    shows_arguments(hung)
     plan = replace(plan, pid=hung.pid, at=plan.at - GIT_S)
 
     assert (
@@ -944,6 +946,7 @@ async def test_a_git_that_outlived_us_is_waited_for(
     lock.touch()
     idle = ["git", "hash-object", "--stdin"]
     other = subprocess.Popen(idle, cwd=world.repo, env=environment(), stdin=subprocess.PIPE)  # noqa: ASYNC220
+    shows_arguments(other)
 
     assert kind(await world.recover(plan)) == "running"
     assert lock.exists()
