@@ -76,7 +76,7 @@ def is_wait(why: str) -> bool:
     return _AHEAD in why
 
 
-class Starts:
+class Precedence:
     """Decides which units with contested paths may start now; knows all open units."""
 
     def __init__(self, units: Iterable[Unit], limit: Limit, now: datetime) -> None:

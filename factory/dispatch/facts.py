@@ -74,7 +74,7 @@ def gather(store: Store, agents: Agents, table: Budget, at: datetime) -> Facts:
         hooks=store.select(Hook),
         cards=cards,
         newest=_newest(store, units),
-        needed=_needed(store, units, names),
+        needed=needed(store, units, names),
         rests=rests,
         agents=acting,
         conditions=Conditions(agent=acting.default, deputy=acting.deputy, paused=rests.why),
@@ -92,7 +92,8 @@ def _newest(store: Store, units: Sequence[Unit]) -> dict[str, Attempt]:
     return newest
 
 
-def _needed(store: Store, units: Sequence[Unit], known: Collection[str]) -> dict[str, UnitState]:
+def needed(store: Store, units: Sequence[Unit], known: Collection[str]) -> dict[str, UnitState]:
+    """Return the states of the units that these units need, apart from the `known` units."""
     needs = set[str]()
     for unit in units:
         needs.update(unit.needs)

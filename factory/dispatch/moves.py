@@ -7,6 +7,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from factory.dispatch.contested import turn
 from factory.judging.retries import LONGEST_S
 from factory.people.causes import DISK_FULL, TRUNK_GONE, TRUNK_RED, TRUNK_UNREADABLE, parse
 from factory.repo.move import GIT_S
@@ -37,7 +38,7 @@ class Line:
     units: Sequence[Unit]  # open
     hooks: Sequence[Hook] = ()
     cards: Sequence[Card] = ()  # open
-    needed: Mapping[str, UnitState] = field(default_factory=dict)  # what open units need
+    needed: Mapping[str, UnitState] = field(default_factory=dict)  # finished; open units need these
     queue: Hashable = ""  # changes when the queue or trunk changes
     paused: bool = False
     resting: bool = False  # whether an agent is paused
@@ -98,7 +99,7 @@ def _queue(units: Sequence[Unit], line: Line) -> Iterator[Expected]:
     waiting = [unit for unit in units if unit.state is UnitState.QUEUED]
     if not waiting:
         return
-    waiting.sort(key=lambda unit: (unit.priority, unit.since, unit.id))
+    waiting.sort(key=turn)
     queued = tuple(waiting)
     marks = (line.queue, queued)
     allowed = line.allowed

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from factory.dispatch import pauses, scheduling, stops
 from factory.dispatch.agents import Agents
 from factory.dispatch.budget import Amount, Short
-from factory.dispatch.contested import Starts
+from factory.dispatch.contested import Precedence
 from factory.dispatch.crew import Crew, Runs
 from factory.dispatch.facts import Facts, gather
 from factory.dispatch.proofs import Proofs, is_unproven
@@ -196,7 +196,7 @@ class Pool:
             is_stopped=is_stopped,
             homes=_homes(startable, facts),
             unproven={unit.id for unit in startable if is_unproven(unit, facts.spec(unit))},
-            starts=Starts(units, partial(facts.minutes, limits=limits), facts.at),
+            precedence=Precedence(units, partial(facts.minutes, limits=limits), facts.at),
         )
         proving = []
         told = {*self._proofs.failed}
@@ -211,7 +211,7 @@ class Pool:
                 proving.append(choice.unit)
         self._stop_short(short, facts)
         fresh = {"short": bool(short[Short.LATER]), "told": sorted(told)}
-        _tell_conditions(self._store, Conditions(**vars(conditions) | fresh), facts.at)
+        _tell_conditions(self._store, vars(conditions) | fresh, facts.at)
         return proving
 
     def _startable(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
@@ -328,9 +328,9 @@ class Pool:
         return min(TICK_SECONDS, max(0.05, seconds))
 
 
-def _tell_conditions(store: Store, conditions: Conditions, at: datetime) -> None:
+def _tell_conditions(store: Store, conditions: Mapping[str, object], at: datetime) -> None:
     """Write what `factory status` needs to say why ready units wait."""
-    fact = Fact(name=FACT, value=json.dumps(vars(conditions)))
+    fact = Fact(name=FACT, value=json.dumps(conditions))
     if fact != store.get(Fact, FACT):
         store.write(Event.FACT_CHANGED, fact, now=at)
 

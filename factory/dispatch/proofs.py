@@ -49,16 +49,13 @@ class Proving:
     unit: str
     accept: tuple[str, ...]
     scope: anyio.CancelScope
+    waits: bool = True  # for a bench
     why: str = BENCH  # what a person reads about the unit
-
-    @property
-    def waits(self) -> bool:
-        """Return whether it still waits for a bench."""
-        return self.why == BENCH
 
     def begin(self, seconds: float, at: datetime) -> None:
         """Note that there is a bench; `seconds`: how long the commands may take."""
         began = f"{at.astimezone(UTC):%H:%M:%S} UTC"
+        self.waits = False
         self.why = f"accept runs on trunk since {began}, for at most {_lasting(seconds)}"
 
 

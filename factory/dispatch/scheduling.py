@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from factory.dispatch.contested import Starts
+from factory.dispatch.contested import Precedence
 from factory.ground.claims import Claims
 from factory.ground.times import as_of, clock
 from factory.store.records import Hook
@@ -34,13 +34,13 @@ def choose(
     *,
     is_stopped: Callable[[Unit], bool],
     homes: Mapping[str, str],
-    starts: Starts,
+    precedence: Precedence,
     unproven: Collection[str] = (),
 ) -> list[Choice]:
     """Return the units that start next, in order of rank; look at no more units than needed.
 
     `units`: all units that are not final. `is_stopped`: returns whether a unit may not start now.
-    `homes`: the worker whose workspace has the session of a unit. `starts`: decides about units
+    `homes`: the worker whose workspace has the session of a unit. `precedence`: decides about units
     that conflicted, and has the time. `unproven`: units whose accept commands must run before they
     get a hook; until then, other units may start in their place. A unit that waits because of its
     scope also stops later units that overlap it; otherwise a unit with a wide scope might wait for
@@ -51,7 +51,7 @@ def choose(
     claims = Claims()
     choices = []
     ahead = 0  # units that could start before this unit
-    for unit in _due(units, claims, starts.now):
+    for unit in _due(units, claims, precedence.now):
         if not free and ahead >= workers:
             break
         if is_stopped(unit):
@@ -59,7 +59,7 @@ def choose(
         is_proven = unit.id not in unproven
         if _is_claimed(unit, claims, adds=is_proven):
             continue
-        why = starts.why_not(unit) if is_proven else ""
+        why = precedence.why_not(unit) if is_proven else ""
         if why:
             choices.append(Choice(unit, None, why))
             continue

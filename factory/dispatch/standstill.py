@@ -10,6 +10,7 @@ from datetime import datetime
 
 import anyio
 
+from factory.dispatch.facts import needed
 from factory.dispatch.moves import START, STUCK, Allowed, Expected, Line, expected
 from factory.dispatch.pauses import resting
 from factory.ground.daemon_state import DaemonState, Stopping, now
@@ -121,16 +122,12 @@ class Standstill:
     def _line(self, at: datetime) -> Line:
         store = self._store
         units = store.open(Unit)
-        needs = set[str]()
-        for unit in units:
-            needs.update(unit.needs)
-        needed = store.select(Unit, id=frozenset(needs)) if needs else []
         return Line(
             at=at,
             units=units,
             hooks=store.select(Hook),
             cards=store.open(Card),
-            needed={unit.id: unit.state for unit in needed},
+            needed=needed(store, units, {unit.id for unit in units}),
             queue=(store.get(Fact, "queue"), store.get(Fact, "trunk")),
             paused=self._state.paused,
             resting=bool(resting(store, at)),

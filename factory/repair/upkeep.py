@@ -60,8 +60,7 @@ class Upkeep:
     def _is_idle(self) -> bool:
         if any(hook.unit for hook in self._store.select(Hook)):
             return False
-        at_work = frozenset(map(str, _AT_WORK))
-        return not self._store.select(Unit, state=at_work)
+        return not self._store.select(Unit, state=_AT_WORK)
 
     # ── the store ──
 

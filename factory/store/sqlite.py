@@ -17,6 +17,7 @@ from factory.ground.errors import Deposed, Fenced, StoreError
 from factory.ground.times import stamp
 from factory.store import compaction
 from factory.store.compaction import Old
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.migrations import MIGRATIONS, SPEC_NAME, SPEC_SOURCE, Step
 from factory.store.opening import (
@@ -216,8 +217,7 @@ class SqliteStore:
 
     def _next_older(self, before: str) -> list[Old]:
         """Return the next entries to compact."""
-        fact = self.get(Fact, compaction.POSITION)
-        position = json.loads(fact.value) if fact else 0
+        position = value_of(self, compaction.POSITION, 0)
         found = []
         # Most calls find nothing, so read the times alone before the rows.
         for seq, at in self._execute(_TIMES, (position, compaction.AT_ONCE)):

@@ -28,8 +28,10 @@ def show(con: sqlite3.Connection, name: str) -> unit_rows.Unit | None:
         if not found:
             return None
         (unit,) = found
-        known, told = views.needed(con, [unit]), views.moving(con, unit)
-        unit["why"] = whys.why(unit, known, told, views.now_text())
+        now = views.now_text()
+        is_told = unit["state"] in (UnitState.READY, UnitState.QUEUED)
+        told = views.told(con, now) if is_told else {}
+        unit["why"] = whys.why(unit, views.needed(con, [unit]), told, now)
         has_landed = unit["state"] == UnitState.LANDED
         return unit_rows.Unit(
             schema=rows.VERSION,

@@ -362,17 +362,6 @@ def open_units(con: sqlite3.Connection) -> "list[Json]":
     return sorted(units(con, OPEN["unit"]), key=rank)
 
 
-def moving(con: sqlite3.Connection, unit: "Json") -> dict[str, str]:
-    """Return what a ready or queued unit waits for, by its id; empty in other states."""
-    stopped = daemon(con).state == "stopped"
-    if unit["state"] == UnitState.QUEUED:
-        queue = _queue(con, units(con, '"state" = ?', unit["state"]), stopped=stopped)
-        return {row.unit: row.why for row in queue}
-    if unit["state"] == UnitState.READY:
-        return _ready(con, open_units(con), now_text(), stopped=stopped)
-    return {}
-
-
 def told(con: sqlite3.Connection, now: str) -> dict[str, str]:
     """Return what each ready and each queued unit waits for, by its id."""
     stopped = daemon(con).state == "stopped"

@@ -6,7 +6,7 @@ from typing import Any
 from factory.dispatch.contested import (
     MOST_BYTES,
     Contest,
-    Starts,
+    Precedence,
     after,
     holders,
     noted,
@@ -35,7 +35,7 @@ def limit(unit: Unit) -> float:
 
 
 def why_not(unit: Unit, *others: Unit) -> str:
-    return Starts([unit, *others], limit, NOW).why_not(unit)
+    return Precedence([unit, *others], limit, NOW).why_not(unit)
 
 
 def chosen(*units: Unit, stopped: str = "") -> dict[str, str]:
@@ -46,7 +46,7 @@ def chosen(*units: Unit, stopped: str = "") -> dict[str, str]:
         hooks,
         is_stopped=lambda unit: unit.id == stopped,
         homes={},
-        starts=Starts(units, limit, NOW),
+        precedence=Precedence(units, limit, NOW),
     )
     return {choice.unit.id: choice.why for choice in choices}
 

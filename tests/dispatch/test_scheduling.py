@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.dispatch.contested import Starts
+from factory.dispatch.contested import Precedence
 from factory.dispatch.scheduling import Choice, choose, next_time, settle
 from factory.ground.times import stamp
 from factory.store.records import Hook
@@ -40,8 +40,8 @@ def chosen(units: list[Unit], hooks: list[Hook], **facts: Any) -> list[Choice]:
     def is_stopped(unit: Unit) -> bool:
         return bool(conditions.why_stopped(unit.agent or "claude", unit.priority))
 
-    starts = Starts(units, lambda unit: 45, NOW)
-    return choose(units, hooks, is_stopped=is_stopped, homes={}, starts=starts)
+    precedence = Precedence(units, lambda unit: 45, NOW)
+    return choose(units, hooks, is_stopped=is_stopped, homes={}, precedence=precedence)
 
 
 def picked(units: list[Unit], count: int = 9, **facts: Any) -> list[str]:
