@@ -32,7 +32,7 @@ from factory.store.unit import FINAL, EndReason, Unit, UnitState, advance, spent
 # Most questions in a row with a default answer. A question costs no attempt, so without this
 # limit a unit could ask forever.
 DEFAULTS_IN_A_ROW = 3
-RED = (EndReason.GATE_RED, EndReason.NOT_PROVEN)
+_RED = (EndReason.GATE_RED, EndReason.NOT_PROVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +164,10 @@ class Outcomes:
             return
         judged = _refused(self._store, unit, attempt, refusal)
         with self._store.transaction():
-            changed = [fresh] if fresh.attempt == attempt.number else []
-            if changed:
+            changed = []
+            if fresh.attempt == attempt.number:
                 why = fresh.why.replace(attempt.detail, judged.detail)
-                changed = [replace(fresh, why=why)]
+                changed.append(replace(fresh, why=why))
                 asked = self._exhausted(fresh, judged)
                 if self._escalations.open_card(asked.cause):
                     self._escalations.raise_card(asked, now=at, unit=fresh)
@@ -358,11 +358,10 @@ _ABOUT_ONE_CHANGE = frozenset(
 
 def _newest_clash(store: Store, attempt: Attempt) -> Attempt | None:
     """Return the newest red attempt, up to this one, that names a landed unit it does not fit."""
-    if attempt.reason not in RED:
+    if attempt.reason not in _RED:
         return None
-    earlier = [each for each in store.select(Attempt, unit=attempt.unit) if each.reason in RED]
-    for each in (attempt, *reversed(earlier)):
-        if each.number <= attempt.number and each.clashes:
+    for each in (attempt, *reversed(store.select(Attempt, unit=attempt.unit))):
+        if each.reason in _RED and each.number <= attempt.number and each.clashes:
             return each
     return None
 

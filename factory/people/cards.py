@@ -197,15 +197,7 @@ def already_accepted(unit: Unit, command: str) -> Ask:
         "`accept` must fail before the change and pass after it. "
         f"It passes on trunk without a change:\n{command}"
     )
-    run = ("Run it anyway", "the unit runs, although accept already passes", Approve())
-    return Ask(
-        CardKind.ACCEPT,
-        cause("accept", unit.id),
-        asks,
-        [CANCEL, run],
-        told,
-        f"factory show {unit.id}",
-    )
+    return _accept(unit, asks, "the unit runs, although accept already passes", told)
 
 
 def endless_proof(unit: Unit, command: str) -> Ask:
@@ -218,7 +210,11 @@ def endless_proof(unit: Unit, command: str) -> Ask:
         f"{command}\n"
         "To correct it, save the task file again."
     )
-    run = ("Run it anyway", "the unit runs; after its change, the command must end", Approve())
+    return _accept(unit, asks, "the unit runs; after its change, the command must end", told)
+
+
+def _accept(unit: Unit, asks: str, runs: str, told: str) -> Ask:
+    run = ("Run it anyway", runs, Approve())
     return Ask(
         CardKind.ACCEPT,
         cause("accept", unit.id),

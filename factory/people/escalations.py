@@ -108,16 +108,17 @@ class Escalations:
         return self._raise(ask, [unit] if unit else [], now)
 
     def _raise(self, ask: Ask, units: Sequence[Unit], now: datetime) -> Card:
-        names = {unit.id for unit in units}
-        why = f"{units[0].id} waits for something else" if units else ""
-        self._leave(names, lambda card: card.fingerprint != ask.cause.key, now, why)
+        first = units[0] if units else None
+        if first:
+            names = {unit.id for unit in units}
+            why = f"{first.id} waits for something else"
+            self._leave(names, lambda card: card.fingerprint != ask.cause.key, now, why)
         known = self.open_card(ask.cause)
         if known is None:
-            first = units[0] if units else None
             number = self._next_card(_newest_number(self._store))
             folded = _new_card(f"E{number}", ask, first, now)
         else:
-            folded = _folded(known, ask, units[0] if units else None)
+            folded = _folded(known, ask, first)
         for unit in units[1:]:
             folded = _folded(folded, ask, unit)
         if known is None:
@@ -130,7 +131,7 @@ class Escalations:
                 kind=str(folded.kind),
             )
         elif folded != known:
-            name = units[0].id if units else ""
+            name = first.id if first else ""
             self._store.write(Event.CARD_FOLDED, folded, now=now, unit=name, card=folded.id)
         return folded
 

@@ -26,7 +26,6 @@ from factory.queue.candidate import Candidate
 from factory.queue.change import Facts, facts_of
 from factory.queue.judgings import Judgings
 from factory.queue.setbacks import Setbacks
-from factory.queue.suspects import KEPT
 from factory.queue.turns import Turns
 from factory.repo.branch import AGENT_EMAIL
 from factory.repo.git import Person
@@ -288,7 +287,7 @@ class Candidates:
         changers = list[OnTrunk]()
         with suppress(GitError):  # the names only help
             changers = await self.trunk.changers(unit.base, tip, unit.submission, why.paths)
-        clashes = clashes_of(self._store, changers[:KEPT])
+        clashes = clashes_of(self._store, changers)
         detail = f"conflicts with {conflicting(clashes)} in {', '.join(why.paths[:5])}"
         contest = await self._turns.contest(unit, why.paths)
         refusal = Refusal(EndReason.CONFLICT, detail, contest=contest, clashes=clashes)

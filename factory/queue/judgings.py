@@ -28,8 +28,8 @@ class Judgings:
         self._state = state
         self._trunk_judge = trunk_judge
         self._setbacks = setbacks
-        self._ruled: dict[str, Ruled] = {}
-        self._beside: dict[str, object] = {}  # what the rules of these verdicts depended on
+        # each verdict, with what its rules depended on
+        self._ruled: dict[str, tuple[Ruled, object]] = {}
 
     @property
     def free_benches(self) -> int:
@@ -49,10 +49,8 @@ class Judgings:
         If the rules have changed since the judging began, its verdict does not count: a gate may
         not judge any more, or another gate may judge now.
         """
-        ruled = self._ruled.get(commit)
-        if ruled is None or self._beside[commit] != self.rulings.beside:
-            return None
-        return ruled
+        ruled, beside = self._ruled.get(commit, (None, None))
+        return ruled if beside == self.rulings.beside else None
 
     def standing(self, unit: Unit, commit: str) -> Standing:
         """Return the verdict on the commit with which the unit would land."""
@@ -76,7 +74,6 @@ class Judgings:
             self.running[commit].cancel()
         for commit in self._ruled.keys() - wanted:
             del self._ruled[commit]
-            del self._beside[commit]
 
     async def _judge(
         self, candidate: Candidate, accept: Sequence[str], scope: anyio.CancelScope
@@ -95,8 +92,7 @@ class Judgings:
                 beside = self.rulings.beside
                 ruled = await self._state.guarded("judge", judge, broke=broke)
                 if ruled is not None:  # None: an error ended the judging, which runs again later
-                    self._ruled[candidate.commit] = ruled
-                    self._beside[candidate.commit] = beside
+                    self._ruled[candidate.commit] = ruled, beside
         finally:
             self.running.pop(candidate.commit, None)
             self.on_bench.discard(candidate.commit)

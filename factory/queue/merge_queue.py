@@ -324,8 +324,6 @@ class MergeQueue:
 
 def _accepts(store: Store) -> set[tuple[str, ...]]:
     """Return the accept commands of the units that may have to prove something on trunk."""
-    names = set[str]()
-    for unit in store.open(Unit):
-        if unit.state in (UnitState.READY, UnitState.QUEUED):
-            names.add(unit.id)
-    return {spec.accept for spec in store.select(Spec, unit=frozenset(names)) if spec.accept}
+    units = store.select(Unit, state=frozenset({UnitState.READY, UnitState.QUEUED}))
+    names = frozenset(unit.id for unit in units)
+    return {spec.accept for spec in store.select(Spec, unit=names) if spec.accept}

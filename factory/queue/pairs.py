@@ -13,14 +13,14 @@ from itertools import islice
 import anyio
 from anyio.abc import TaskGroup
 
-from factory.attempt.outcomes import RED, Outcomes, Refusal
+from factory.attempt.outcomes import Outcomes, Refusal
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
 from factory.judging.judge import Judge
 from factory.people.clashes import clashes_of, red_together
 from factory.queue.candidates import Candidates
-from factory.queue.suspects import KEPT, Suspects
+from factory.queue.suspects import Suspects
 from factory.repo.benches import Yielding
 from factory.repo.trunk import Rehearsed
 from factory.store.accepted import NoSpec
@@ -75,10 +75,9 @@ class Pairs:
         return {name for name, search in self._searches.items() if search.is_held}
 
     def refuse(self, unit: Unit, refusal: Refusal, tip: str, at: datetime) -> None:
-        """Send the unit back; first look what it clashes with if a bench is idle."""
-        is_red = refusal.reason in RED
+        """Send a red unit back; first look what it clashes with if a bench is idle."""
         can_wait = len(self.held) < SEARCHES_MOST
-        if unit.base == tip or not (can_wait and is_red and refusal.red):
+        if unit.base == tip or not (can_wait and refusal.red):
             self._outcomes.send_back(unit, refusal, at)
             return
         self._drop(unit.id)
@@ -150,7 +149,7 @@ class Pairs:
         found = search.suspects.likeliest() if search.suspects else []
         if not found:
             return search.refusal
-        clashes = clashes_of(self._store, found[:KEPT])
+        clashes = clashes_of(self._store, found)
         said = f"{red_together(clashes, len(found))}: {search.refusal.detail}"
         return replace(search.refusal, detail=said, clashes=clashes)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from factory.repo.meanwhile import OnTrunk
 
 EXTRA_RUNS = 2  # most judgings after the first one, which is about the unit alone
-KEPT = 10  # most suspects that are recorded
 
 
 @dataclass(slots=True, kw_only=True)

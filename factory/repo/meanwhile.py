@@ -91,18 +91,17 @@ async def _by_lines(own: Git, base: str, tip: str, submission: str, path: str) -
         return []
     how = ("blame", "--porcelain", *ranges, f"{base}..{tip}", "--", path)
     printed = await own.run(*how, env=_LITERAL, into=Into(_DIFF_MOST))
-    return list(dict.fromkeys(_BLAMED.findall(_text(printed.out))))
+    return list(dict.fromkeys(_BLAMED.findall(os.fsdecode(printed.out))))
 
 
 async def _by_path(own: Git, base: str, tip: str, path: str) -> list[str]:
     how = ("rev-list", "--max-count=5", f"{base}..{tip}", "--", path)
-    printed = await own.run(*how, env=_LITERAL)
-    return _text(printed.out).split()
+    return (await own.text(*how, env=_LITERAL)).split()
 
 
 async def _hunks(own: Git, before: str, after: str, path: str) -> list[_Hunk]:
     printed = await own.run(*_DIFF, before, after, "--", path, env=_LITERAL, into=Into(_DIFF_MOST))
-    return list(_hunks_in(_text(printed.out)))
+    return list(_hunks_in(os.fsdecode(printed.out)))
 
 
 def _hunks_in(diff: str) -> Iterator[_Hunk]:
@@ -120,14 +119,10 @@ async def _described(own: Git, commits: Iterable[str]) -> list[OnTrunk]:
         return []
     form = ("--no-walk=unsorted", "-z", "--no-show-signature", "--no-mailmap", "--format=%H%x00%B")
     printed = await own.run("log", *form, "--stdin", stdin=asked.encode())
-    fields = iter(_text(printed.out).split("\0"))
+    fields = iter(os.fsdecode(printed.out).split("\0"))
     found = []
     for commit, body in zip(fields, fields, strict=False):
         landing = read(body)
         subject = body.strip().partition("\n")[0]
         found.append(OnTrunk(commit, landing.unit if landing else "", subject))
     return found
-
-
-def _text(out: bytes) -> str:
-    return os.fsdecode(out)
