@@ -27,7 +27,7 @@ from factory.ground.daemon_state import DaemonState, Stopping
 from factory.ground.errors import Deposed, StoreError
 from factory.ground.log import Log
 from factory.ground.names import ALL, HIDDEN, INBOX, Layout, Names, choose, layout, packaged
-from factory.ground.places import Places, holding, there
+from factory.ground.places import Places, holding, places, there
 from factory.ground.settings import Settings
 from factory.inbox.acceptance import Acceptance
 from factory.inbox.intake import Intake
@@ -121,6 +121,12 @@ async def the_names(repository: Repository, environ: Mapping[str, str]) -> Names
     return choose(found, there=there(repository.root), holding=holding(repository.root))
 
 
+async def the_places(repository: Repository, environ: Mapping[str, str]) -> Places:
+    """Return the places of this factory; raise RepositoryError if a pair of names is in use."""
+    names = await the_names(repository, environ)
+    return places(repository.root, repository.common_dir, environ, names)
+
+
 def the_sandbox(
     where: Places, repository: Repository, environ: Mapping[str, str], mode: Callable[[], str]
 ) -> Sandbox:
@@ -157,16 +163,7 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
     judge = Judge(trunk=trunk, benches=benches, gates=gates, rulings=rulings)
     trunk_judge = TrunkJudge(store=store, state=state, escalations=escalations, judge=judge)
     users_git = replace(repository.git(environ), commands=own.commands)
-    acceptance = Acceptance(
-        store=store, escalations=escalations, is_taken=partial(is_taken, store, where)
-    )
-    intake = Intake(
-        inbox=where.inbox,
-        folder=where.intake,
-        store=store,
-        acceptance=acceptance,
-        tracked=partial(_tracked, users_git, where.inbox.name),
-    )
+    intake = _intake(store, where, escalations, users_git)
     outcomes = Outcomes(store=store, state=state, escalations=escalations, hang=intake.hang)
     launch = Launch(
         store=store, state=state, judge=judge, environments=environments, outcomes=outcomes
@@ -262,6 +259,19 @@ def _workspaces(state: DaemonState, own: Git, trunk: Trunk, repository: Reposito
         index_dir=state.places.index,
         trunk_branch=trunk.branch,
         excludes="\n".join(excludes),
+    )
+
+
+def _intake(store: Store, where: Places, escalations: Escalations, users_git: Git) -> Intake:
+    acceptance = Acceptance(
+        store=store, escalations=escalations, is_taken=partial(is_taken, store, where)
+    )
+    return Intake(
+        inbox=where.inbox,
+        folder=where.intake,
+        store=store,
+        acceptance=acceptance,
+        tracked=partial(_tracked, users_git, where.inbox.name),
     )
 
 

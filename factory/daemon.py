@@ -21,7 +21,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from factory import __version__
-from factory.assembly import HOME, Floor, assemble, the_names, the_repository
+from factory.assembly import HOME, Floor, assemble, the_places, the_repository
 from factory.child import process
 from factory.desk import SCAN_SECONDS, Desk, hide, put
 from factory.ground import bounded, faults
@@ -31,11 +31,12 @@ from factory.ground.errors import (
     FactoryError,
     GitError,
     StoreError,
+    first_of,
 )
 from factory.ground.lock import Lock, locked
 from factory.ground.log import TICK_BROKE, Log, log
 from factory.ground.names import ALL, CONVENTIONS, HIDDEN, INBOX
-from factory.ground.places import Places, check_writable, places
+from factory.ground.places import Places, check_writable
 from factory.ground.times import stamp
 from factory.ground.unlocked import once_unlocked
 from factory.ground.watch import Watch
@@ -65,8 +66,7 @@ async def serve(root: Path, environ: Mapping[str, str]) -> None:
     """Run the factory of the repository at `root`; raise FactoryError if it cannot start."""
     outset = await read_outset(root, environ)
     repository = await the_repository(root, environ, outset.settings, locating=outset.locate)
-    names = await the_names(repository, environ)
-    where = places(repository.root, repository.common_dir, environ, names)
+    where = await the_places(repository, environ)
     with locked(where.lock, where.root) as lock:
         furnish(where)
         with _logging(where.log) as opened:
@@ -364,16 +364,9 @@ def main(argv: list[str] | None = None, run: Callable[..., Any] = anyio.run) -> 
     except (Deposed, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup(Deposed) is None:
             raise
-        print(_first(error), file=sys.stderr)  # noqa: T201
+        print(first_of(error), file=sys.stderr)  # noqa: T201
         return Deposed.exit_code
     return 0
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return the first error in a group of groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import anyio
 
-from factory.assembly import HOME, Floor, assemble, the_names, the_repository, their_excludes
+from factory.assembly import HOME, Floor, assemble, the_places, the_repository, their_excludes
 from factory.ground import settings_file
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, UsageError
-from factory.ground.places import Places, check_writable, places
+from factory.ground.places import Places, check_writable
 from factory.people.causes import Ask
 from factory.people.line_cards import SETUP_ASKS
 from factory.repo.examine import Repository
@@ -45,9 +45,7 @@ async def _judge_once(
     environ = dict(os.environ)
     chosen = settings_file.load(root / "factory.toml", environ)
     repository = await the_repository(root, environ, chosen)
-    known = places(
-        repository.root, repository.common_dir, environ, await the_names(repository, environ)
-    )
+    known = await the_places(repository, environ)
     check_writable(known, known.work)
     known.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gate-", dir=known.work) as scratch:

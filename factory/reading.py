@@ -19,7 +19,7 @@ from factory.ground.settings import Settings
 from factory.repo.locate import Located
 
 # `-m` looks in the working folder first, and a repository may contain a package named factory.
-_HOME = Path(factory.__file__).parents[1]
+INSTALLED = Path(factory.__file__).parents[1]
 
 Signature = tuple[int, ...]
 
@@ -69,7 +69,7 @@ def signature_of(root: Path) -> Signature:
 
 async def _read(what: str, root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     argv = [sys.executable, "-m", "factory.reader", what, str(root)]
-    done = await process.run(argv, cwd=_HOME, env=environ)
+    done = await process.run(argv, cwd=INSTALLED, env=environ)
     if done.code:
         said = done.err.decode(errors="replace").strip().splitlines()[-1:]
         why = said[0] if said else f"its reader ended with {done.code}"

@@ -21,9 +21,9 @@ from factory.store.journal import Event
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, CardKind, Fact, Request, Task
 from factory.store.spec import Spec
+from factory.store.states import PRIORITIES
 from factory.store.unit import FINAL, Unit, UnitState, advance
 
-PRIORITIES = range(5)  # 0 now … 4 whenever
 AT_ONCE = 50  # requests in one turn of the event loop
 
 

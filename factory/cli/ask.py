@@ -14,13 +14,12 @@ from factory.cli import named, place, say
 from factory.ground.errors import NotYet, RefusedByState, UsageError, did_you_mean
 from factory.store import asking, rows, unit_rows, views
 from factory.store.opening import OPEN
-from factory.store.states import FINAL, UnitState
+from factory.store.states import FINAL, PRIORITIES, UnitState
 
-Args = dict[str, str | bool | int]  # most bytes of a request
+Args = dict[str, str | bool | int]
 Found = TypeVar("Found")
 
 WAIT_S = 2.0
-LAST_PRIORITY = 4
 
 
 def answer(args: Namespace) -> int:
@@ -53,10 +52,10 @@ def cancel(args: Namespace) -> int:
 
 def priority(args: Namespace) -> int:
     """Changes the priority of a unit before its first attempt."""
-    if args.priority > LAST_PRIORITY:
+    if args.priority not in PRIORITIES:
         raise UsageError(
             f"there is no priority {args.priority}: "
-            f"it goes from 0 (now) to {LAST_PRIORITY} (whenever)"
+            f"it goes from 0 (now) to {PRIORITIES[-1]} (whenever)"
         )
     return _ask("priority", lambda con: [_priority(con, args.id, args.priority)])
 

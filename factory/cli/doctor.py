@@ -14,7 +14,7 @@ from typing import Literal
 
 import anyio
 
-from factory.assembly import assemble, the_names, the_repository, the_sandbox
+from factory.assembly import assemble, the_places, the_repository, the_sandbox
 from factory.attempt.prompts import check_prompt, left_out
 from factory.child import proc
 from factory.child.sandbox import Sandbox
@@ -34,7 +34,7 @@ from factory.ground.errors import (
     UsageError,
 )
 from factory.ground.lock import locked
-from factory.ground.places import check_writable, places
+from factory.ground.places import check_writable
 from factory.ground.settings import Settings
 from factory.inference.infer import rules_of
 from factory.repair.rebuild import Rebuild
@@ -119,12 +119,17 @@ def doctor(args: Namespace) -> int:
 
 async def _doctor(top: Path, fix: bool, report: Report) -> None:
     """Tell the report every finding."""
-    for grade, what in _plain(top):
+    chosen = Settings()
+    try:
+        chosen = settings_file.load(top / "factory.toml", os.environ)
+    except ConfigError as error:
+        report.tell(BAD, str(error))
+    for grade, what in _plain(top, chosen):
         report.tell(grade, what)
     try:
         for sentence in _unusable(top):
             report.tell(BAD, sentence)
-        async for finding in _look(top, report, fix=fix):
+        async for finding in _look(top, chosen, report, fix=fix):
             grade = BAD if finding.matters else NOTE
             report.tell(grade, finding.said, fix=FIX if finding.mend else "")
     except RefusedByState:
@@ -133,13 +138,8 @@ async def _doctor(top: Path, fix: bool, report: Report) -> None:
         report.tell(BAD, str(error))
 
 
-def _plain(top: Path) -> Iterator[Told]:
+def _plain(top: Path, chosen: Settings) -> Iterator[Told]:
     """Yield the findings that need no records of the factory."""
-    chosen = Settings()
-    try:
-        chosen = settings_file.load(top / "factory.toml", os.environ)
-    except FactoryError as error:
-        yield BAD, str(error)
     own, folder = conventions.read_own(top)
     ruling = conventions.overlay(own, conventions.read_shipped(), folder)
     yield from _agents(top, ruling, chosen)
@@ -201,16 +201,16 @@ def _daemon(top: Path) -> Told:
     return OK, f"daemon {state}"
 
 
-async def _look(top: Path, report: Report, *, fix: bool) -> AsyncIterator[Finding]:
+async def _look(
+    top: Path, chosen: Settings, report: Report, *, fix: bool
+) -> AsyncIterator[Finding]:
     """Yield the findings in the factory's records and folders, after `fix`; raise FactoryError."""
     environ = dict(os.environ)
-    chosen = _settings(top)
     repository = await the_repository(top, environ, chosen)
     report.tell(OK, f"git repository, trunk is {repository.branch}")
-    names = await the_names(repository, environ)
-    for warning in names.warnings:
+    where = await the_places(repository, environ)
+    for warning in where.names.warnings:
         report.tell(NOTE, warning)
-    where = places(repository.root, repository.common_dir, environ, names)
     check_writable(where)
     sandbox = the_sandbox(where, repository, environ, lambda: chosen.sandbox.mode)
     await sandbox.look()
@@ -284,8 +284,7 @@ async def _rebuild(top: Path) -> int:
     chosen = settings_file.load(top / "factory.toml", environ)
     trunk = chosen.trunk or _branch_of(top / ".factory/git/HEAD")
     repository = await examine(top, environ, trunk=trunk)
-    names = await the_names(repository, environ)
-    where = places(repository.root, repository.common_dir, environ, names)
+    where = await the_places(repository, environ)
     with locked(where.lock, where.root):
         if where.store.exists() and _is_whole(where.store):
             raise RefusedByState(
@@ -308,13 +307,6 @@ async def _rebuild(top: Path) -> int:
     kept = f"; the old one is {aside.name} now" if aside.exists() else ""
     print(f"a new store: {told}{kept}\n  go on: factoryd start")
     return 0
-
-
-def _settings(top: Path) -> Settings:
-    try:
-        return settings_file.load(top / "factory.toml", os.environ)
-    except ConfigError:
-        return Settings()  # reported already
 
 
 def _branch_of(head: Path) -> str:

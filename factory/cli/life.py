@@ -17,8 +17,7 @@ from pathlib import Path
 
 import anyio
 
-import factory
-from factory.child import process
+from factory.child import proc, process
 from factory.cli import place, say
 from factory.cli.config import inferred_lines
 from factory.ground import disk, settings_file
@@ -31,7 +30,8 @@ from factory.ground.errors import (
     StoreError,
     UsageError,
 )
-from factory.ground.places import Places, check_writable, places
+from factory.ground.places import Places, check_writable
+from factory.reading import INSTALLED
 from factory.repo.locate import locate
 from factory.repo.opened import opened
 from factory.store import rows, views
@@ -44,8 +44,6 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Hints for a daemon that does not stop.
 AT_ONCE = "to stop it at once: factoryd stop --now"
 BY_FORCE = "to end it: kill -9 {pid}. The next start continues its work."
-# `-m` looks in the working folder first, and a repository may contain a package named factory.
-_HOME = Path(factory.__file__).parents[1]
 
 
 def start(args: Namespace) -> int:
@@ -62,7 +60,7 @@ def start(args: Namespace) -> int:
             f"factoryd runs here on {top}; to see its state: factory status. Ctrl-C stops it.",
             flush=True,
         )
-        os.chdir(_HOME)
+        os.chdir(INSTALLED)
         os.execve(sys.executable, command(top), environ)
     try:
         return launch(top, environ, command(top))
@@ -177,7 +175,7 @@ def bring_up(top: str, environ: Mapping[str, str], argv: Sequence[str]) -> int:
     pid = 0
     try:
         with interrupts_held():
-            pid = process.detach(argv, _HOME, environ, output)
+            pid = process.detach(argv, INSTALLED, environ, output)
         _wait_until_up(pid, mark, output)
     except KeyboardInterrupt:
         print("interrupted: the daemon that was starting is stopped again", flush=True)
@@ -255,10 +253,9 @@ def _examine(top: str, environ: Mapping[str, str]) -> None:
     trunk = trunk or remembered_trunk(top)
     repository = anyio.run(partial(opened, Path(top), environ, trunk=trunk))
     # imported here: the help text does not need all these modules
-    from factory.assembly import the_names
+    from factory.assembly import the_places
 
-    names = anyio.run(the_names, repository, environ)
-    ours = places(repository.root, repository.common_dir, environ, names)
+    ours = anyio.run(the_places, repository, environ)
     check_writable(ours)
     _check_work(top, ours)
     _check_lock(top, ours)
@@ -306,11 +303,7 @@ def _check_work(top: str, where: Places) -> None:
 
 def _is_zombie(pid: int) -> bool:
     """Return whether the process has ended and only waits for its parent, without any locks."""
-    try:
-        _, _, fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
-        return fields.split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
+    return proc.stat(pid)[:1] == ["Z"]
 
 
 def _check_workers(top: str, environ: Mapping[str, str]) -> None:

@@ -151,7 +151,7 @@ _PASSES = {  # the passes by the names that people see
 }
 
 
-def _about(name: str, error: Exception) -> str:
+def _about(name: str, error: BaseException) -> str:
     said = str(error) or type(error).__name__
     first = said.splitlines()[0][:200]
     what = _PASSES.get(name, name.capitalize())

@@ -128,9 +128,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f": did you mean {names[near[0]]}?" if near else ""
 
 
-def first_of(error: Exception) -> Exception:
+def first_of(error: BaseException) -> BaseException:
     """Return the error itself; of a group of errors, return the first one."""
-    while isinstance(error, ExceptionGroup):
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 

@@ -121,7 +121,7 @@ class KeptRetries(Retries):
         self._store.write(Event.FACT_CHANGED, fact, now=now(), fact=self._fact)
 
 
-def sentence_of(error: Exception) -> str:
+def sentence_of(error: BaseException) -> str:
     """Return the error as a sentence, without words that differ between benches and commits.
 
     So one cause has one card, whichever unit and bench it stops.

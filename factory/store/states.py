@@ -1,4 +1,4 @@
-"""The states of a unit. The module is small, because commands need only the states."""
+"""The states and priorities of a unit. The module is small, because commands need only these."""
 
 from enum import StrEnum
 
@@ -31,4 +31,5 @@ class UnitState(StrEnum):
     """Final: nobody works on the unit again."""
 
 
+PRIORITIES = range(5)  # 0 now … 4 whenever
 FINAL = frozenset({UnitState.LANDED, UnitState.SPLIT, UnitState.CANCELLED})
