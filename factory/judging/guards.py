@@ -250,9 +250,8 @@ def guard(
 
 
 def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> Refused | None:
-    refused = dict[str, list[str]]()
+    refused = dict[str, dict[str, str]]()  # path → its text in the sentence, by phrase
     evidence = list[str]()
-    path_of = dict[str, str]()  # the paths by the text that names them in the sentence
     for path in paths:
         every = guards.of(path)
         link = guards.link_to(path)
@@ -267,13 +266,12 @@ def _guarded(paths: Sequence[str], guards: "Guards", allow: Collection[str]) -> 
         which = f"{shown(keys)}: " if keys else ""
         evidence.append(f"{path}: {which}{led}{rules[0].runs} ({rules[0].where})")
         label = f"{path} ({shown(keys, KEYS_SHOWN)})" if keys else path
-        path_of[label] = path
         for phrase in dict.fromkeys(_PHRASES[rule.where] for rule in rules):
-            refused.setdefault(phrase, []).append(label)
+            refused.setdefault(phrase, {})[path] = label
     if not refused:
         return None
-    named = dict.fromkeys(path_of[label] for label in chain.from_iterable(refused.values()))
-    sentences = [f"it changes {shown(group)}, {phrase}" for phrase, group in refused.items()]
+    named = dict.fromkeys(chain.from_iterable(refused.values()))
+    sentences = [f"it changes {shown(them.values())}, {phrase}" for phrase, them in refused.items()]
     return Refused(EndReason.GUARD, tuple(named), "; ".join(sentences), evidence=tuple(evidence))
 
 

@@ -106,20 +106,19 @@ class Judge:
         ruling = await self.rulings.of(tip, advisory=True)
         if ruling.obstacle:
             return Ruled(ok=False, setup=ruling.obstacle)
-        on, _ = await self._cases(tip, tip, ruling.rules, None, ())
-        async with self._benches.take(partial(self._fit, on, None, ())) as bench:
-            ask = partial(self._gates.judge, on(bench=bench), stop=_may_stop(None))
-            return _ruled(await _asked(ask))
+        return await self._judge_trunk(tip, ruling.rules)
 
     async def judge_in(self, gates: Collection[str]) -> Ruled:
         """Judge trunk's commit by these of its gates only, even if some are red."""
         tip = self.rulings.tip
         ruling = await self.rulings.of(tip)
         chosen = tuple(gate for gate in ruling.rules.gates if gate.name in gates)
-        rules = replace(ruling.rules, gates=chosen)
-        on, _ = await self._cases(tip, tip, rules, None, ())
+        return await self._judge_trunk(tip, replace(ruling.rules, gates=chosen), stop=False)
+
+    async def _judge_trunk(self, tip: str, rules: Rules, *, stop: bool = True) -> Ruled:
+        on = await self._case(tip, tip, rules)
         async with self._benches.take(partial(self._fit, on, None, ())) as bench:
-            ask = partial(self._gates.judge, on(bench=bench), stop=False)
+            ask = partial(self._gates.judge, on(bench=bench), stop=stop)
             return _ruled(await _asked(ask))
 
     async def prove(
@@ -135,7 +134,7 @@ class Judge:
         """
         tip = self.rulings.tip
         ruling = await self.rulings.of(tip)
-        on, _ = await self._cases(tip, tip, ruling.rules, None, ())
+        on = await self._case(tip, tip, ruling.rules)
 
         def fit(bench: Bench) -> Fit:
             return self._gates.fit(on(bench=bench), accept, proving=True)
@@ -173,7 +172,7 @@ class Judge:
         asked = [gate for gate in all_gates(ruling.rules, commands) if gate.name in gates]
         if not asked:
             return True
-        on, _ = await self._cases(commit, parent, ruling.rules, unit, ())
+        on = await self._case(commit, parent, ruling.rules, unit)
         async with self._benches.take(yielding=yielding) as bench:
             case = replace(on(bench=bench), stacked=False, on=parent)
             judgement = await _asked(partial(self._gates.judge_some, case, asked))
@@ -198,15 +197,14 @@ class Judge:
         if not self._gates.is_proving(bench, await self._trunk.own.tree(tip)):
             return False
         ruling = await self.rulings.of(tip)
-        on, _ = await self._cases(tip, tip, ruling.rules, None, ())
+        on = await self._case(tip, tip, ruling.rules)
         case = on(bench=bench)
         fits = [self._gates.fit(case, accept, proving=True) for accept in accepts()]
         return Fit.SAME not in fits
 
-    async def _cases(
-        self, commit: str, parent: str, rules: Rules, unit: Unit | None, accept: Sequence[str]
-    ) -> tuple[OnBench, OnBench | None]:
-        """Return the case, and the case below it if accept commands must first fail there."""
+    async def _case(
+        self, commit: str, parent: str, rules: Rules, unit: Unit | None = None
+    ) -> OnBench:
         own = self._trunk.own
         is_trunk = unit is None and commit == parent
         trunk = parent if is_trunk else self.rulings.tip
@@ -219,11 +217,17 @@ class Judge:
             trunk_tree=await own.tree(trunk) if trunk else "",
         )
         if unit is None:
+            return on
+        return partial(on, unit=unit.id, stacked=parent != self.rulings.tip)
+
+    async def _cases(
+        self, commit: str, parent: str, rules: Rules, unit: Unit | None, accept: Sequence[str]
+    ) -> tuple[OnBench, OnBench | None]:
+        """Return the case, and the case below it if accept commands must first fail there."""
+        on = await self._case(commit, parent, rules, unit)
+        if unit is None or not accept or CardKind.ACCEPT in unit.approved:
             return on, None
-        on = partial(on, unit=unit.id, stacked=parent != self.rulings.tip)
-        if not accept or CardKind.ACCEPT in unit.approved:
-            return on, None
-        tree = await own.tree(parent)
+        tree = await self._trunk.own.tree(parent)
         return partial(on, proof=(tree, *accept)), partial(on, commit=parent, tree=tree)
 
     def _fit(self, on: OnBench, below: OnBench | None, accept: Sequence[str], bench: Bench) -> Fit:

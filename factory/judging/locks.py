@@ -21,7 +21,7 @@ from factory.judging.packages import is_judging, is_range
 _FREE = ("version", "revision", "resolution-markers", "metadata", "extras")
 _PYTHON_HOSTS = ("https://pypi.org", "https://files.pythonhosted.org")
 _PYPI = {"registry": "https://pypi.org/simple"}
-_NPM_HOSTS = ("https://registry.npmjs.org", "https://registry.yarnpkg.com")
+NPM_HOSTS = ("https://registry.npmjs.org", "https://registry.yarnpkg.com")
 _ARTIFACT = ("url", "hash", "size", "upload-time", "upload_time", "file", "marker")
 _NPM_FREE = (
     "version resolved integrity dev devOptional optional peer license engines os cpu libc funding"
@@ -74,7 +74,7 @@ class _Sources:
                 self._registries.add(_shown(source))
             for file in _files(entry):
                 if isinstance(file, dict) and "url" in file:
-                    self._hosts.add(_host(file["url"]))
+                    self._hosts.add(host(file["url"]))
 
         # The public index is known only if the file names no other: a package that only a private
         # registry has could come from there.
@@ -101,7 +101,7 @@ class _Sources:
         if "url" not in file:
             return True
         last = unquote(urlsplit(str(file["url"])).path).rpartition("/")[2]
-        return _host(file["url"]) in self._hosts and _normal(last).startswith(f"{_normal(name)}-")
+        return host(file["url"]) in self._hosts and _normal(last).startswith(f"{_normal(name)}-")
 
 
 def _by_name(packages: object) -> dict[str, list[Table]]:
@@ -143,15 +143,15 @@ def _files(entry: Table) -> Iterator[Any]:
 def of_pipenv(old: str, new: str) -> Iterator[str]:
     """Yield what judges and differs between two files of Pipenv."""
     before, after = map(json_table, (old, new))
-    meta = [{**_dict(table, "_meta"), "hash": None} for table in (before, after)]
+    meta = [{**table_at(table, "_meta"), "hash": None} for table in (before, after)]
     if _shown(meta[0]) != _shown(meta[1]):
         yield "_meta"
     for group in sorted({*before, *after} - {"_meta"}):
-        was, now = _dict(before, group), _dict(after, group)
+        was, now = table_at(before, group), table_at(after, group)
         for name in sorted({*was, *now}):
             if _shown(was.get(name)) == _shown(now.get(name)):
                 continue
-            if is_judging(name) or _is_odd(_dict(was, name), _dict(now, name)):
+            if is_judging(name) or _is_odd(table_at(was, name), table_at(now, name)):
                 yield f"{group}.{name}"
 
 
@@ -171,12 +171,12 @@ def of_npm(old: str, new: str) -> Iterator[str]:
         known = key in ("version", "packages") or (key == "dependencies" and "packages" in after)
         if not known and _shown(before.get(key)) != _shown(after.get(key)):
             yield key
-    was, now = _dict(before, "packages"), _dict(after, "packages")
-    urls = [_dict(was, path).get("resolved", "") for path in was]
-    hosts = {_host(url) for url in urls if str(url).startswith("https:")} or set(_NPM_HOSTS)
+    was, now = table_at(before, "packages"), table_at(after, "packages")
+    urls = [table_at(was, path).get("resolved", "") for path in was]
+    hosts = {host(url) for url in urls if str(url).startswith("https:")} or set(NPM_HOSTS)
     for path in sorted(was.keys() | now.keys()):
         if _shown(was.get(path)) != _shown(now.get(path)):
-            for what in _of_package(path, _dict(was, path), _dict(now, path), hosts):
+            for what in _of_package(path, table_at(was, path), table_at(now, path), hosts):
                 yield f"packages.{path or 'the project'}: {what}"
 
 
@@ -193,7 +193,7 @@ def _of_package(path: str, old: Table, new: Table, hosts: Collection[str]) -> It
         if key in new and not (key == "bin" and is_installed and not _judging_programs(new)):
             yield key
     for table in () if is_installed else _NPM_TABLES:
-        yield from _of_dependencies(_dict(old, table), _dict(new, table))
+        yield from _of_dependencies(table_at(old, table), table_at(new, table))
     if is_installed and new and not _is_release(name, new, hosts):
         yield "its source"
 
@@ -209,7 +209,7 @@ def _of_dependencies(old: Table, new: Table) -> Iterator[str]:
 
 def _judging_programs(package: Table) -> bool:
     """Whether a package brings a program with the name of one that judges."""
-    return any(is_judging(name) or name in _PROGRAMS for name in _dict(package, "bin"))
+    return any(is_judging(name) or name in _PROGRAMS for name in table_at(package, "bin"))
 
 
 def _is_release(name: str, package: Table, hosts: Collection[str]) -> bool:
@@ -219,10 +219,13 @@ def _is_release(name: str, package: Table, hosts: Collection[str]) -> bool:
     if package.get("inBundle"):
         return True  # it lies in the file of another package
     url = package.get("resolved")
-    if not isinstance(url, str) or _host(url) not in hosts:
-        return False
-    file = f"{name.rpartition('/')[2]}-{package.get('version')}.tgz"
-    return urlsplit(url).path.endswith(f"/{name}/-/{file}")
+    return isinstance(url, str) and is_file_of(url, name, package.get("version"), hosts)
+
+
+def is_file_of(url: str, name: str, version: object, hosts: Collection[str]) -> bool:
+    """Whether the URL is that of a package's release in one of these registries of npm."""
+    file = f"{name.rpartition('/')[2]}-{version}.tgz"
+    return host(url) in hosts and urlsplit(url).path.endswith(f"/{name}/-/{file}")
 
 
 # ── values ──
@@ -239,7 +242,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _dict(table: Table, key: str) -> dict[str, Any]:
+def table_at(table: Table, key: str) -> dict[str, Any]:
     """Return the table at a key; {} if there is none; raise ValueError for another value."""
     found = table.get(key, {})
     if not isinstance(found, dict):
@@ -247,7 +250,7 @@ def _dict(table: Table, key: str) -> dict[str, Any]:
     return found
 
 
-def _host(url: object) -> str:
+def host(url: object) -> str:
     """Return a URL up to its host; raise ValueError."""
     parts = urlsplit(str(url))
     return f"{parts.scheme}://{parts.netloc}"

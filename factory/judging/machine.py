@@ -156,11 +156,6 @@ class Machine:
         found = self._captured(_NETWORK)
         return {name: value for name, value in found.items() if not _CREDENTIALS.search(value)}
 
-    def withheld(self) -> list[str]:
-        """Return the names of the network settings that hold a password."""
-        found = self._captured(_NETWORK)
-        return sorted(name for name, value in found.items() if _CREDENTIALS.search(value))
-
     def _captured(self, names: Iterable[str]) -> dict[str, str]:
         return {name: self._environ[name] for name in names if name in self._environ}
 

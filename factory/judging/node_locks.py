@@ -6,13 +6,15 @@ twice).
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
+from factory.judging.locks import NPM_HOSTS, host, is_file_of, table_at
 from factory.judging.packages import is_judging, is_range
 
 Tree = dict[str, Any]  # its values are trees or texts
+_Check = Callable[[str, Tree, Tree], Iterator[str]]
 
 _KEY = r"""("[^"]*"(?:, "[^"]*")*|'[^']*'|[^\s"'#&*!|>%@`{\[?-][^"'#]*?)"""
 _LINE = re.compile(rf"( *){_KEY}:(?: (.*))?")
@@ -31,21 +33,18 @@ _YARN_FREE = (
     "version resolved integrity dependencies optionalDependencies resolution checksum languageName"
     " linkType peerDependencies peerDependenciesMeta dependenciesMeta conditions bin"
 ).split()
-_YARN_HOSTS = ("https://registry.yarnpkg.com", "https://registry.npmjs.org")
 
 
 def of_pnpm(old: str, new: str) -> Iterator[str]:
     """Yield what judges and differs between two files of pnpm."""
     before, after = _tree(old), _tree(new)
     for key in sorted(before.keys() | after.keys()):
-        if key == "packages":
-            yield from _differing(before, after, key, _of_pnpm_package)
-        elif key == "snapshots":
-            yield from _differing(before, after, key, _of_snapshot)
-        elif key == "importers":
-            yield from _differing(before, after, key, _of_importer)
+        if key in _PNPM_CHECKS:
+            was, now = table_at(before, key), table_at(after, key)
+            for what in _differing(was, now, _PNPM_CHECKS[key]):
+                yield f"{key}.{what}"
         elif key in _TABLES:
-            yield from _of_wanted(_below(before, key), _below(after, key))
+            yield from _of_wanted(table_at(before, key), table_at(after, key))
         elif before.get(key) != after.get(key):
             yield key
 
@@ -53,30 +52,23 @@ def of_pnpm(old: str, new: str) -> Iterator[str]:
 def of_yarn(old: str, new: str) -> Iterator[str]:
     """Yield what judges and differs between two files of Yarn."""
     before, after = _tree(old), _tree(new)
-    if before.get("__metadata") != after.get("__metadata"):
+    if before.pop("__metadata", None) != after.pop("__metadata", None):
         yield "__metadata"
     hosts = set[str]()
     for entry in before.values():
         url = entry.get("resolved") if isinstance(entry, dict) else None
         if url:
-            hosts.add(_host(url))
-    for key in sorted({*before, *after} - {"__metadata"}):
-        was, now = _below(before, key), _below(after, key)
-        if was != now or (key in before) != (key in after):
-            for what in _of_yarn_package(key, was, now, hosts or set(_YARN_HOSTS)):
-                yield f"{key}: {what}"
+            hosts.add(host(url))
+    yield from _differing(before, after, partial(_of_yarn_package, hosts=hosts or NPM_HOSTS))
 
 
-def _differing(
-    old: Tree, new: Tree, key: str, check: Callable[[str, Tree, Tree], Iterator[str]]
-) -> Iterator[str]:
+def _differing(before: Tree, after: Tree, check: _Check) -> Iterator[str]:
     """Yield what the check finds in the entries of a table that differ."""
-    before, after = _below(old, key), _below(new, key)
     for name in sorted(before.keys() | after.keys()):
-        was, now = _below(before, name), _below(after, name)
+        was, now = table_at(before, name), table_at(after, name)
         if was != now or (name in before) != (name in after):
             for what in check(name, was, now):
-                yield f"{key}.{name}: {what}"
+                yield f"{name}: {what}"
 
 
 def _of_pnpm_package(key: str, old: Tree, new: Tree) -> Iterator[str]:
@@ -96,7 +88,7 @@ def _of_pnpm_package(key: str, old: Tree, new: Tree) -> Iterator[str]:
 def _of_snapshot(_key: str, old: Tree, new: Tree) -> Iterator[str]:
     """Yield the dependencies of a package that lead to a package of another name."""
     for table in _TABLES:
-        before, after = _below(old, table), _below(new, table)
+        before, after = table_at(old, table), table_at(new, table)
         for name, version in after.items():
             if before.get(name) != version and not _VERSION.fullmatch(str(version)):
                 yield name
@@ -105,7 +97,7 @@ def _of_snapshot(_key: str, old: Tree, new: Tree) -> Iterator[str]:
 def _of_importer(_key: str, old: Tree, new: Tree) -> Iterator[str]:
     for table in sorted(old.keys() | new.keys()):
         if table in _TABLES:
-            yield from _of_wanted(_below(old, table), _below(new, table))
+            yield from _of_wanted(table_at(old, table), table_at(new, table))
         elif old.get(table) != new.get(table):
             yield table
 
@@ -115,11 +107,18 @@ def _of_wanted(old: Tree, new: Tree) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) == new.get(name):
             continue
-        entry = _below(new, name)
+        entry = table_at(new, name)
         version = str(entry.get("version", ""))
         plain = is_range(entry.get("specifier")) and _VERSION.fullmatch(version)
         if is_judging(name) or (name in new and not plain):
             yield name
+
+
+_PNPM_CHECKS: dict[str, _Check] = {
+    "packages": _of_pnpm_package,
+    "snapshots": _of_snapshot,
+    "importers": _of_importer,
+}
 
 
 def _of_yarn_package(key: str, old: Tree, new: Tree, hosts: Collection[str]) -> Iterator[str]:
@@ -130,7 +129,7 @@ def _of_yarn_package(key: str, old: Tree, new: Tree, hosts: Collection[str]) -> 
     for field in sorted(old.keys() | new.keys()):
         if field not in _YARN_FREE and old.get(field) != new.get(field):
             yield field
-    if any(is_judging(name) for name in _below(new, "bin")):
+    if any(is_judging(name) for name in table_at(new, "bin")):
         yield "bin"
     if not new:
         return
@@ -147,28 +146,13 @@ def _is_release(name: str, entry: Tree, hosts: Collection[str]) -> bool:
     version = str(entry.get("version", ""))
     if "resolution" in entry:  # Yarn 2 and newer
         return bool(version) and entry["resolution"] == f"{name}@npm:{version}"
-    url = str(entry.get("resolved", ""))
-    file = f"{name.rpartition('/')[2]}-{version}.tgz"
-    return _host(url) in hosts and urlsplit(url).path.endswith(f"/{name}/-/{file}")
+    return is_file_of(str(entry.get("resolved", "")), name, version, hosts)
 
 
 def _split(key: str) -> tuple[str, str]:
     """Return the name and the version of `name@version`; a scope begins with `@` too."""
     at = key.find("@", 1)
     return (key[:at], key[at + 1 :]) if at > 0 else (key, "")
-
-
-def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _below(tree: Mapping[str, Any], key: str) -> Tree:
-    """Return the tree at a key; {} if there is none; raise ValueError for a text."""
-    found = tree.get(key, {})
-    if not isinstance(found, dict):
-        raise ValueError(f"{key} has a text")
-    return found
 
 
 def _tree(text: str) -> Tree:

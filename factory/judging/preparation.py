@@ -75,11 +75,10 @@ class Preparation:
         await case.bench.show(case.commit, keeps=setup.dependencies)
         asked = await environments.asked(case.place, setup)
         by_trunk = await self._asked_by_trunk(case)
-        is_same_build = by_trunk.build == asked.build or not setup.reads_tree
         if by_trunk.dependencies != asked.dependencies:
             made = await environments.building(case.by_trunk.place, setup).build_afresh(by_trunk)
-            return isinstance(made, Ready)
-        if is_same_build:
+        elif by_trunk.build == asked.build or not setup.reads_tree:
             return False
-        made = await environments.ready(case.by_trunk.place, setup)
+        else:
+            made = await environments.ready(case.by_trunk.place, setup)
         return isinstance(made, Ready)

@@ -92,24 +92,21 @@ class Building:
         parts += [str(place.folder), place.shows, place.candidate]  # a venv cannot be moved
         return digest("setup", *parts)
 
-    async def build_afresh(self, asked: Asked) -> Ready | SetupFailed:
-        """Build everything, even if there is a copy of the dependencies."""
-        return await self._build_all(asked)
-
     async def build(self, asked: Asked) -> Ready | SetupFailed:
         """Build on the copy of the dependencies if it can be used; otherwise build everything."""
         copied = await to_thread.run_sync(copy_that_serves, self._place, asked.dependencies)
         if copied is None or not (self._setup.rebuild or self._setup.script):
-            return await self._build_all(asked)
+            return await self.build_afresh(asked)
         made = await self._build_on(asked, copied)
         # A script may fail if it runs twice.
         failed_again = isinstance(made, SetupFailed) and self._setup.script
         if made is None or failed_again:
-            return await self._build_all(asked)
+            return await self.build_afresh(asked)
         return made
 
     @faults.during("environment.build")
-    async def _build_all(self, asked: Asked) -> Ready | SetupFailed:
+    async def build_afresh(self, asked: Asked) -> Ready | SetupFailed:
+        """Build everything, even if there is a copy of the dependencies."""
         await to_thread.run_sync(_strip, self._place, self._setup)
         stamp = Stamp(asked=asked.dependencies, candidate=self._place.candidate, key="")
         return await self._begin(asked, stamp, before=None)

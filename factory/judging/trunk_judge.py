@@ -167,8 +167,9 @@ class TrunkJudge:
         """Take `tip` as trunk's commit. If the commit or an answer is new, judge the commit."""
         answered = answers(self._store)
         failed = self._ruled.setup if self._ruled else None
-        if self._unsettled is not None and tip == self._rulings.tip:
-            self._settle(anew=self._unsettled)
+        ruled = self.ruled(tip)
+        if self._unsettled is not None and ruled is not None:
+            self._settle(ruled, anew=self._unsettled)
         if self._ended < ENDED_IN_A_ROW:
             self._end_outdated(tip)
         self.breaks.count(tip)
@@ -239,7 +240,7 @@ class TrunkJudge:
                     self._looked = ("", None)
         if ruled is not None and run.tip == self._rulings.tip:
             self._ruled = ruled
-            self._settle(anew=True)
+            self._settle(ruled, anew=True)
         self._state.wake_all()
 
     async def _judge_further(self, known: Ruled, gates: Collection[str]) -> Ruled | None:
@@ -271,21 +272,17 @@ class TrunkJudge:
             self._ruled = ruled
             self._end_outdated(commit)
             self._ended = 0
-            self._settle(anew=False)
+            self._settle(ruled, anew=False)
 
     # ── recording it ──
 
-    def _settle(self, *, anew: bool) -> None:
+    def _settle(self, ruled: Ruled, *, anew: bool) -> None:
         """Write trunk's state; `anew`: it comes from a new judging, so green closes setup cards."""
-        ruled = self._ruled
         at = now()
         self._unsettled = anew
-        if ruled is not None:
-            self.breaks.close(at)
-            self._note_network(ruled)
-        if ruled is None:
-            self._tell("unknown")
-        elif ruled.setup is not None:
+        self.breaks.close(at)
+        self._note_network(ruled)
+        if ruled.setup is not None:
             self._escalations.raise_card(ruled.setup, now=at)
             self._tell("unknown")
         elif ruled.red:

@@ -476,12 +476,32 @@ async def test_what_was_judged_of_trunk_and_could_not_be_written_down_is_told_by
     tip = await looked(scene)
     scene.trunk_judge._tell("judging")
 
+    ruled = scene.trunk_judge.ruled(tip)
+    assert ruled is not None
     with locked(scene.store), pytest.raises(StoreError, match="locked"):
-        scene.trunk_judge._settle(anew=True)
+        scene.trunk_judge._settle(ruled, anew=True)
     assert told(scene) != "green"
     await scene.trunk_judge.look(tip, scene.group)
 
     assert told(scene) == "green"
+
+
+async def test_a_result_that_could_not_be_written_down_says_nothing_about_the_next_commit(
+    scene: Scene,
+) -> None:
+    tip = await looked(scene)
+    scene.trunk_judge._tell("judging")
+    ruled = scene.trunk_judge.ruled(tip)
+    assert ruled is not None
+    with locked(scene.store), pytest.raises(StoreError, match="locked"):
+        scene.trunk_judge._settle(ruled, anew=True)
+    scene.commit({"two.txt": "other\n"})
+    tip = await scene.floor.trunk.refresh()
+
+    await scene.trunk_judge.look(tip, scene.group)
+    await scene.trunk_judge.look(tip, scene.group)
+
+    assert told(scene) == "judging"
 
 
 # ── repair units ──
