@@ -22,16 +22,21 @@ class Text(str):
         made.line = line
         return made
 
+    @property
+    def first(self) -> int:
+        """The line of its content: a block of several lines begins on the line after its key."""
+        return self.line + (1 if "\n" in self else 0)
+
 
 Tree = Text | list["Tree"] | dict[str, "Tree"]
 
 
 def tree_of(text: str) -> Tree | None:
     """Return the first document of a file; None if it is empty, too large or not YAML."""
+    if not text or len(text) > MOST_BYTES:
+        return None
     import yaml  # here, because PyYAML takes 1 MiB, and many projects have no such file
 
-    if len(text) > MOST_BYTES:
-        return None
     # The loader in C is ten times faster, but a PyYAML without libyaml lacks it.
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:

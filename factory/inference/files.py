@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import translate
+from functools import cached_property
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
 from factory.ground import toml_text
+from factory.ground.yaml_tree import Tree, table, tree_of
 
 PYTHON_MANIFESTS = (
     "pyproject.toml",
@@ -52,6 +54,12 @@ LOCKS = ("uv.lock", LOCK_OF["pnpm"][0])
 LOCKED = '^name = "[^"]+"|^lockfileVersion:.*'
 TESTS_READ = 20
 _TEST_FILE = re.compile(r"(^|/)(test_[^/]*|[^/]*_test)\.py$")
+_CI_FILE = re.compile(
+    r"\.github/workflows/[^/]*\.ya?ml|\.github/(.*/)?action\.ya?ml"
+    r"|\.gitlab-ci\.yml|\.gitlab/.*\.ya?ml"
+    r"|\.circleci/config\.yml",
+    re.DOTALL,
+)
 
 
 class Files:
@@ -70,6 +78,7 @@ class Files:
         self.unread = set[str]()
         self._contents = contents
         self._larger = frozenset(larger)
+        self._trees: dict[str, Mapping[str, Tree]] = {}
         self.tests = sorted(tests_in(self.names))
         self.pyproject = _parsed(toml_text.parsed, self.text("pyproject.toml"))
         self.package = _parsed(json.loads, self.text("package.json"))
@@ -82,6 +91,17 @@ class Files:
     def sample(self, *names: str) -> str:
         """Return the joined content of these files; leave out files that could not be read."""
         return "\n".join(self._contents.get(name, "") for name in names)
+
+    def yaml(self, name: str) -> Mapping[str, Tree]:
+        """Return the mapping in a YAML file; {} if there is none. Each file is parsed once."""
+        if name not in self._trees:
+            self._trees[name] = table(tree_of(self.text(name)))
+        return self._trees[name]
+
+    @cached_property
+    def manifests(self) -> str:
+        """The joined content of the manifests of Python that could be read."""
+        return self.sample(*self.matching(*PYTHON_MANIFESTS))
 
     def first(self, names: Iterable[str]) -> str:
         """Return the first of these names that exists in the commit, or ""."""
@@ -109,6 +129,11 @@ def setup_in(folder: str) -> str:
 def tests_in(names: Iterable[str]) -> list[str]:
     """Return the names of Python test files, in the given order."""
     return list(filter(_TEST_FILE.search, names))
+
+
+def ci_files_in(names: Iterable[str]) -> list[str]:
+    """Return the names of the files that say what CI runs, sorted."""
+    return sorted(filter(_CI_FILE.fullmatch, names))
 
 
 def matching(names: Iterable[str], *globs: str) -> list[str]:

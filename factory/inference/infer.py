@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import filterfalse
+from typing import TYPE_CHECKING
 
 from factory.ground.names import CONVENTIONS
 from factory.inference import (
@@ -21,17 +22,13 @@ from factory.inference import (
     sessions,
     setup_script,
 )
-from factory.inference.ci import circleci, github, gitlab
-from factory.inference.ci import gates as ci_gates
-from factory.inference.ci import jobs as ci_jobs
-from factory.inference.ci import setup as ci_setup
-from factory.inference.ci.steps import Job
 from factory.inference.files import (
     LOCKS,
     PYTHON_MANIFESTS,
     TESTS_READ,
     Files,
     bare,
+    ci_files_in,
     gates_in,
     matching,
     setup_in,
@@ -39,6 +36,9 @@ from factory.inference.files import (
 )
 from factory.inference.gate_files import code_of
 from factory.inference.rules import TESTS, Gate, Rules, Setup
+
+if TYPE_CHECKING:
+    from factory.inference.ci.project import Project
 
 _RULED_BY: Mapping[str, tuple[str, ...]] = {
     **python.RULED_BY,
@@ -68,8 +68,7 @@ def wanted(listing: Sequence[str], folder: str = CONVENTIONS) -> list[str]:
         *ruling,
     )
     tests = tests_in(listing)[:TESTS_READ]
-    of_ci = {*github.wanted(listing), *gitlab.wanted(listing), *circleci.wanted(listing)}
-    return sorted({*matching(listing, *globs), *tests, *of_ci})
+    return sorted({*matching(listing, *globs), *tests, *ci_files_in(listing)})
 
 
 def rules_of(
@@ -87,9 +86,9 @@ def rules_of(
     """
     files = Files(listing, contents, folder, larger)
     written = gate_files.gates(files)
-    jobs = [] if written else _jobs(files, python)
-    gates = written or _found(jobs, files)
-    setup = _setup(files, gates, jobs)
+    ci = None if written else _ci(files, python)
+    gates = written or _found(ci, files)
+    setup = _setup(files, gates, ci)
     texts = [*map(_text, gates), code_of(setup.script)]
     sources = _files_run(texts, files)
     for name in files.names:
@@ -99,8 +98,8 @@ def rules_of(
         sources += _RULED_BY[tool]
     if setup.kind == "script":
         sources.append(files.setup)
-    for job in jobs:
-        sources.append(job.path)
+    if ci:
+        sources += ci.paths
     if setup.inferred:
         sources += files.matching(*setup.inputs)
     return Rules(
@@ -108,22 +107,13 @@ def rules_of(
     )
 
 
-def _jobs(files: Files, python: tuple[int, int]) -> list[Job]:
-    """Return the jobs of CI: the tests of the first CI that has any, and likewise the checks."""
-    found: list[Job] = []
-    is_tested = is_checked = False
-    for jobs in (github.jobs(files, python), gitlab.jobs(files), circleci.jobs(files)):
-        judging = ci_jobs.judging(jobs)
-        if is_tested and is_checked:
-            break
-        if is_tested:
-            judging = ci_jobs.checks_of(judging)
-        elif is_checked:
-            judging = ci_jobs.tests_of(judging)
-        found += judging
-        is_tested = is_tested or any(map(ci_jobs.tests, judging))
-        is_checked = is_checked or any(map(ci_jobs.checks, judging))
-    return found
+def _ci(files: Files, python: tuple[int, int]) -> "Project | None":
+    if not ci_files_in(files.names):
+        return None
+    # here, because it takes 1 MiB, and a project with gate files does not need it
+    from factory.inference.ci.project import Project
+
+    return Project(files, python)
 
 
 def _text(gate: Gate) -> str:
@@ -134,20 +124,21 @@ def _tools(gates: Iterable[Gate]) -> set[str]:
     return set(_TOOL.findall("\n".join(map(_text, gates))))
 
 
-def _found(jobs: Sequence[Job], files: Files) -> tuple[Gate, ...]:
+def _found(ci: "Project | None", files: Files) -> tuple[Gate, ...]:
     """Return the gates of a repository without gate files.
 
     The first source that has a test gives the tests. Checks come from CI if it has any.
     """
-    of_ci = tuple(ci_gates.gates(jobs))
-    if any(map(ci_jobs.tests, jobs)):
-        return of_ci
+    if not ci:
+        return _inferred(files)
+    if ci.is_tested:
+        return ci.gates
     inferred = _inferred(files)
-    if of_ci:
-        inferred = (*of_ci, *filter(_is_test, inferred))
+    if ci.gates:
+        inferred = (*ci.gates, *filter(_is_test, inferred))
     if any(map(_is_test, inferred)):
         return inferred
-    return (*inferred, *ci_gates.builds(jobs))
+    return (*inferred, *ci.builds())
 
 
 def _is_test(gate: Gate) -> bool:
@@ -165,23 +156,24 @@ def _inferred(files: Files) -> tuple[Gate, ...]:
     return (*inferred, *make.gates(files))
 
 
-def _setup(files: Files, gates: Sequence[Gate], jobs: Sequence[Job]) -> Setup:
+def _setup(files: Files, gates: Sequence[Gate], ci: "Project | None") -> Setup:
     if files.setup in files.names:
         return setup_script.setup(files)
-    of_ci = ci_setup.setup(jobs, files)
-    if any(map(ci_jobs.tests, jobs)):
+    if not ci:
+        return _inferred_setup(files, gates)
+    of_ci = ci.setup()
+    if ci.is_tested:
         return of_ci
-    origins = set[str]()
-    for job in jobs:
-        origins.update(step.origin for step in job.steps)
-    others = [gate for gate in gates if origins.isdisjoint(gate.reason.split(", "))]
+    others = [gate for gate in gates if not ci.gives(gate)]
     if gates and not others:
         return of_ci
-    if others and others[0].reason in sessions.FILES:
-        own = sessions.setup(files, others)
-    else:
-        own = node.with_packages(files, python_setup.setup(files, _tools(others)))
-    return own.joined(of_ci)
+    return _inferred_setup(files, others).joined(of_ci)
+
+
+def _inferred_setup(files: Files, gates: Sequence[Gate]) -> Setup:
+    if gates and gates[0].reason in sessions.FILES:
+        return sessions.setup(files, gates)
+    return node.with_packages(files, python_setup.setup(files, _tools(gates)))
 
 
 def _files_run(texts: Iterable[str], files: Files) -> list[str]:

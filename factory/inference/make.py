@@ -3,7 +3,7 @@
 import re
 
 from factory.inference.files import Files
-from factory.inference.rules import Gate
+from factory.inference.rules import TESTS, Gate
 
 # in the order in which each program looks for its file
 RULED_BY = {
@@ -27,5 +27,5 @@ def gates(files: Files) -> list[Gate]:
         targets = re.findall(pattern, files.text(name), re.MULTILINE) if name else []
         for target in _TARGETS:
             if target in targets:
-                return [Gate(target, 20, (program, target), f"{name}, target {target}")]
+                return [Gate(target, TESTS, (program, target), f"{name}, target {target}")]
     return []

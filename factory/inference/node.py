@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from factory.ground.yaml_tree import table, tree_of
 from factory.inference.files import BERRY, LOCK_OF, NODE_INPUTS, PNPM_WORKSPACE, Files, at, bare
-from factory.inference.rules import Gate, Setup
+from factory.inference.rules import CHECKS, TESTS, Gate, Setup
 
 RULED_BY = {
     "npm": ("package.json", ".npmrc"),
@@ -104,17 +103,14 @@ def gates(files: Files) -> Iterator[Gate]:
     client = client_of(files).name
     for name in _CHECKS:
         if scripts.get(name):
-            yield Gate(_gate_name(name), 10, (client, "run", name), f"package.json, scripts.{name}")
+            command = (client, "run", name)
+            yield Gate(name.replace(":", "-"), CHECKS, command, f"package.json, scripts.{name}")
     test = scripts.get("test")
     if test and "no test specified" not in str(test):
         run = (client, "run", "test") if client == "bun" else (client, "test")
-        yield Gate("test", 20, run, "package.json, scripts.test")
+        yield Gate("test", TESTS, run, "package.json, scripts.test")
     elif _packages(files):
         yield from _recursive(client)
-
-
-def _gate_name(script: str) -> str:
-    return script.replace(":", "-")
 
 
 def _recursive(client: str) -> Iterator[Gate]:
@@ -125,7 +121,7 @@ def _recursive(client: str) -> Iterator[Gate]:
         "bun": ("bun", "run", "--filter", "*", "test"),
     }
     if client in commands:
-        yield Gate("test", 20, commands[client], "package.json, the tests of its workspaces")
+        yield Gate("test", TESTS, commands[client], "package.json, the tests of its workspaces")
 
 
 def with_packages(files: Files, setup: Setup) -> Setup:
@@ -225,7 +221,7 @@ def _workspace_globs(files: Files) -> list[str]:
     if isinstance(declared, dict):
         declared = declared.get("packages")
     if PNPM_WORKSPACE in files.names:
-        declared = table(tree_of(files.text(PNPM_WORKSPACE))).get("packages")
+        declared = files.yaml(PNPM_WORKSPACE).get("packages")
     if not isinstance(declared, list):
         return []
     return [bare(glob).rstrip("/") for glob in declared if isinstance(glob, str)]

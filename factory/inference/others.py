@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from factory.inference.files import Files
-from factory.inference.rules import Gate
+from factory.inference.files import Files, matching
+from factory.inference.rules import CHECKS, TESTS, Gate
 
 # A build goes into the scratch folder of the gate, so that it leaves nothing in the tree.
 _CMAKE = (
@@ -25,12 +25,12 @@ class _Row:
     files: str  # globs
     name: str
     command: str
-    group: int = 20
+    group: int = TESTS
     says: str = ""  # a regular expression
 
 
 _TABLE: Sequence[_Row] = (
-    _Row("go.mod", "go-vet", "go vet ./...", 10),
+    _Row("go.mod", "go-vet", "go vet ./...", CHECKS),
     _Row("go.mod", "go-test", "go test ./..."),
     _Row("Cargo.toml", "cargo-test", "cargo test"),
     _Row("CMakeLists.txt", "ctest", _CMAKE, says=r"enable_testing|include\s*\(\s*CTest|add_test"),
@@ -63,8 +63,9 @@ RULED_BY = {
 def gates(files: Files) -> Iterator[Gate]:
     """Yield the gates of the languages that the commit's files show."""
     known = set[str]()
+    shown = files.matching(*READ)
     for row in _TABLE:
-        name = files.first(files.matching(*row.files.split()))
+        name = files.first(matching(shown, *row.files.split()))
         if not name or (name in known and row.says):
             continue
         if row.says and not re.search(row.says, files.text(name)):

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from factory.ground.yaml_tree import items, table, text, tree_of
-from factory.inference.files import PYTHON_INPUTS, PYTHON_MANIFESTS, Files, at, bare
+from factory.ground.yaml_tree import items, table, text
+from factory.inference.files import PYTHON_INPUTS, Files, at, bare
 from factory.inference.rules import Setup
 
 # Tools that CI may start although no step installs them: an action does, or `pipx run`.
@@ -151,7 +151,7 @@ def reinstalled(files: Files) -> list[str]:
 
 def may_bring(files: Files, tool: str) -> bool:
     """Whether the project's own lists of requirements name the tool."""
-    return bool(re.search(rf"(?<![\w-]){re.escape(tool)}(?![\w-])", _manifests(files)))
+    return bool(re.search(rf"(?<![\w-]){re.escape(tool)}(?![\w-])", files.manifests))
 
 
 def pinned(files: Files, tool: str) -> str:
@@ -159,8 +159,7 @@ def pinned(files: Files, tool: str) -> str:
 
     The version of pre-commit's hook counts first, then that of a requirement, then the newest.
     """
-    config = table(tree_of(files.text(PRE_COMMIT)))
-    for repo in items(config.get("repos")):
+    for repo in items(files.yaml(PRE_COMMIT).get("repos")):
         url = text(table(repo).get("repo"))
         if re.search(rf"(/|/mirrors-|/pre-commit-){re.escape(tool)}(-pre-commit)?(\.git)?$", url):
             version = text(table(repo).get("rev")).lstrip("v")
@@ -169,13 +168,9 @@ def pinned(files: Files, tool: str) -> str:
     # A requirement with a marker is for another version of Python.
     found = re.search(
         rf"(?<![\w-]){re.escape(tool)}(\s*[=~<>!]=?\s*[\d.][\w.*]*)(?!\S*\s*;)",
-        _manifests(files),
+        files.manifests,
     )
     return f"{tool}{found[1].replace(' ', '')}" if found else tool
-
-
-def _manifests(files: Files) -> str:
-    return files.sample(*files.matching(*PYTHON_MANIFESTS))
 
 
 def _pip_setup(
@@ -215,18 +210,23 @@ def _named_requirements(files: Files) -> list[str]:
 def _extras(files: Files) -> list[str]:
     """Return the extras of the project that tests need."""
     found = _for_tests(files, "project", "optional-dependencies")
+    found += filter(_FOR_TESTS.fullmatch, _extras_of_setup_cfg(files.text("setup.cfg")))
+    _, _, after = files.text("setup.py").partition("extras_require")
+    found += filter(_FOR_TESTS.fullmatch, _EXTRA_OF_SETUP_PY.findall(after))
+    return list(dict.fromkeys(found))
+
+
+def _extras_of_setup_cfg(text: str) -> list[str]:
+    if "extras_require" not in text:
+        return []
     import configparser  # here, because few projects need it
 
     config = configparser.RawConfigParser(strict=False)
     try:
-        config.read_string(files.text("setup.cfg"))
-        named = config.options("options.extras_require")
+        config.read_string(text)
+        return config.options("options.extras_require")
     except configparser.Error:
-        named = []
-    found += filter(_FOR_TESTS.fullmatch, named)
-    _, _, after = files.text("setup.py").partition("extras_require")
-    found += filter(_FOR_TESTS.fullmatch, _EXTRA_OF_SETUP_PY.findall(after))
-    return list(dict.fromkeys(found))
+        return []
 
 
 def _for_tests(files: Files, *table: str) -> list[str]:

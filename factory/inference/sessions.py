@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from factory.inference import python_setup
 from factory.inference.ci import scripts
@@ -52,8 +51,7 @@ def setup(files: Files, gates: Sequence[Gate]) -> Setup:
     else:
         options = ("--install-only", "--reuse-existing-virtualenvs", "-s")
         prepare = ("{venv}/bin/nox", *options, *names)
-    return replace(
-        Setup(),
+    return Setup(
         kind="pip",
         commands=(
             python_setup.VENV,

@@ -4,10 +4,11 @@ Source: the configuration reference of CircleCI.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from factory.ground.yaml_tree import Text, Tree, items, table, text, tree_of
+from factory.ground.yaml_tree import Text, Tree, items, table, text
 from factory.inference.ci import run
 from factory.inference.ci.jobs import SERVICES, settle
 from factory.inference.ci.steps import Job, Skipped
@@ -18,28 +19,23 @@ _DEEPEST = 5  # of commands that use others
 _OTHER = re.compile(r"deploy|release|publish|docker|upload|windows|macos|nightly")
 _VALUE = re.compile(r"<<\s*(?:parameters|matrix)\.([\w-]+)\s*>>")
 _SECRET = re.compile(r"\$\{?\w*(PASSWORD|SECRET|TOKEN)\b")
-_NODE_ORB = re.compile(r"^node/install-packages$")
-
-
-def wanted(listing: Iterable[str]) -> list[str]:
-    """Return the file of CircleCI of a commit."""
-    return [name for name in listing if name == FILE]
+_NODE_ORB = "node/install-packages"
 
 
 def jobs(files: Files) -> list[Job]:
     """Return the jobs that the workflows run for a branch, in the order of the file."""
-    tree = table(tree_of(files.text(FILE)))
-    return list(_Config(tree, files).jobs())
+    return list(_Config(files).jobs())
 
 
 class _Config:
     """Reads one configuration."""
 
-    def __init__(self, tree: Mapping[str, Tree], files: Files) -> None:
-        self._tree = tree
+    def __init__(self, files: Files) -> None:
+        tree = files.yaml(FILE)
         self._files = files
         self._jobs = table(tree.get("jobs"))
         self._commands = table(tree.get("commands"))
+        self._workflows = table(tree.get("workflows"))
 
     def jobs(self) -> Iterator[Job]:
         for name, given in self._named():
@@ -52,11 +48,10 @@ class _Config:
         """Yield each job that a workflow runs for a push, with its parameters."""
         entries: list[Tree] = []
         every: list[Tree] = [Text(name, 0) for name in self._jobs]
-        workflows = table(self._tree.get("workflows"))
-        for workflow in map(table, workflows.values()):
+        for workflow in map(table, self._workflows.values()):
             if not workflow.get("triggers"):  # a schedule
                 entries += items(workflow.get("jobs"))
-        for entry in entries if workflows else every:
+        for entry in entries if self._workflows else every:
             if isinstance(entry, str):
                 yield entry, {}
             for name, about in table(entry).items():
@@ -100,7 +95,7 @@ class _Config:
         command = table(self._commands.get(name))
         if name == "attach_workspace":
             job.takes_builds = True
-        elif _NODE_ORB.match(name):
+        elif name == _NODE_ORB:
             self._run(Text("npm ci", 0), job, scope)
         elif command and depth < _DEEPEST:
             inner = _Scope(_parameters(command, given), scope.env, scope.folder)
@@ -113,25 +108,24 @@ class _Config:
             return
         env = scope.env | _environment(table(about).get("environment"))
         folder = text(table(about).get("working_directory")) or scope.folder
-        first = code.line + (1 if "\n" in code else 0)
         filled = _VALUE.sub(lambda found: scope.known.get(found[1], found[0]), code)
-        origin = f"config.yml:{first}"
+        origin = f"config.yml:{code.first}"
         if _SECRET.search(filled) or "<<" in filled:
             job.skipped.append(Skipped(filled, origin, "only CircleCI knows a value in it"))
             return
         place = run.Place(
-            file="config.yml", line=first, folder="" if folder[:1] in "~/" else folder, env=env
+            file="config.yml", line=code.first, folder="" if folder[:1] in "~/" else folder, env=env
         )
         job.steps += run.steps(filled, place, self._files)
 
 
+@dataclass(frozen=True, slots=True)
 class _Scope:
     """What a step inherits. `known`: the values of parameters."""
 
-    def __init__(self, known: Mapping[str, str], env: Mapping[str, str], folder: str) -> None:
-        self.known = known
-        self.env = dict(env)
-        self.folder = folder
+    known: Mapping[str, str]
+    env: dict[str, str]
+    folder: str
 
 
 def _is_linux(job: Mapping[str, Tree]) -> bool:

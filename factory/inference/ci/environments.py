@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from factory.inference.ci.shell import Command
-from factory.inference.ci.starters import unwrapped
+from factory.inference.ci.starters import before_dashes, unwrapped
 from factory.inference.ci.steps import Step
 from factory.inference.ci.tools import Kind
 
@@ -35,7 +35,7 @@ def named(command: Command) -> Command:
     code = _AS_MODULE.sub("", _INSTALLED_PACKAGE.sub("", command.code))
     env = dict(command.env)
     chosen = [env.pop(name) for name in _VARIABLES[program] if name in env]
-    is_named = any(map(_CHOOSING.match, _before_dashes(bare[1:])))
+    is_named = any(map(_CHOOSING.match, before_dashes(bare[1:])))
     if not is_named and chosen and chosen[0]:
         before, dashes, after = code.partition(" -- ")
         code = f"{before} {_OPTION[program]} {shlex.quote(chosen[0])}{dashes}{after}"
@@ -54,12 +54,8 @@ def with_plugin(steps: Sequence[Step], manifest: str) -> list[Step]:
     found: list[Step] = []
     for step in steps:
         bare = unwrapped(step.words)
-        chooses = any(map(_CHOOSING.match, _before_dashes(bare[1:])))
+        chooses = any(map(_CHOOSING.match, before_dashes(bare[1:])))
         if bare[:1] == ("tox",) and not chooses:
             step = replace(step, env=(*step.env, ("GITHUB_ACTIONS", "true")))
         found.append(step)
     return found
-
-
-def _before_dashes(words: tuple[str, ...]) -> tuple[str, ...]:
-    return words[: words.index("--")] if "--" in words else words

@@ -30,6 +30,14 @@ def filled(text: str, contexts: Contexts) -> str:
     return _EXPRESSION.sub(lambda found: _shown(_value(found[1], contexts)), text)
 
 
+def known(text: str, contexts: Contexts) -> str | None:
+    """Return the text with the value of each expression; None if a value is unknown."""
+    try:
+        return filled(text, contexts)
+    except Unknown:
+        return None
+
+
 def holds(condition: str, contexts: Contexts) -> bool:
     """Whether an `if` is true. Unknown counts as true, because most conditions ask who runs CI."""
     if not condition.strip():
@@ -84,9 +92,9 @@ class _Parser:
 
     def whole(self) -> Any:
         value = self._or()
-        if self._next():
+        if self._next() or value is Unknown:
             raise Unknown
-        return _known(value)
+        return value
 
     def _peek(self) -> str:
         return self._tokens[self._at]
@@ -229,12 +237,6 @@ def _compared(name: str, arguments: list[Any]) -> Any:
         case "endswith":
             return whole.endswith(part)
     return Unknown
-
-
-def _known(value: Any) -> Any:
-    if value is Unknown:
-        raise Unknown
-    return value
 
 
 def _folded(value: Any) -> str:

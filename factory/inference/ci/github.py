@@ -8,20 +8,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from factory.ground.yaml_tree import Text, Tree, items, table, text, texts, tree_of
+from factory.ground.yaml_tree import Text, Tree, items, table, text, texts
 from factory.inference.ci import actions, shell, tools
 from factory.inference.ci import run as run_code
-from factory.inference.ci.expressions import BRANCHES, EVENTS, Unknown, filled, holds, value_of
+from factory.inference.ci.expressions import (
+    BRANCHES,
+    EVENTS,
+    Unknown,
+    filled,
+    holds,
+    known,
+    value_of,
+)
 from factory.inference.ci.jobs import OTHER_TREE, SERVICES, settle
 from factory.inference.ci.matrix import chosen, localized
 from factory.inference.ci.steps import Job, Skipped, Step
-from factory.inference.files import Files
+from factory.inference.files import Files, ci_files_in
 
 WORKFLOWS = ".github/workflows/"
-ACTIONS = ".github/"
 MOST_WORKFLOWS = 50
 _DEEPEST = 3  # of workflows and actions that use others
-_EVENTS = ("push", "pull_request", "merge_group")
+_EVENTS = (*EVENTS, "merge_group")
 _NOT_HERE = re.compile(r"windows|macos|win-|osx", re.IGNORECASE)
 _ELSEWHERE = {
     "services": SERVICES,
@@ -78,23 +85,12 @@ class _Scope:
     unknown: frozenset[str] = frozenset()  # variables with a secret, or a value only GitHub knows
 
 
-def wanted(listing: Iterable[str]) -> list[str]:
-    """Return the workflow files and local actions of a commit."""
-    found = []
-    for name in listing:
-        is_workflow = name.startswith(WORKFLOWS) and name.count("/") == 2
-        is_action = name.startswith(ACTIONS) and re.search(r"/action\.ya?ml$", name)
-        if (is_workflow or is_action) and name.endswith((".yml", ".yaml")):
-            found.append(name)
-    return sorted(found)
-
-
 def jobs(files: Files, python: tuple[int, int]) -> list[Job]:
     """Return the jobs that judge on Linux, in the order of their files."""
     found: list[Job] = []
-    workflows = [name for name in wanted(files.names) if name.startswith(WORKFLOWS)]
+    workflows = [name for name in ci_files_in(files.names) if name.startswith(WORKFLOWS)]
     for path in workflows[:MOST_WORKFLOWS]:
-        tree = table(tree_of(files.text(path)))
+        tree = files.yaml(path)
         if _is_for_changes(tree.get("on")) and not _is_other(_name_of(path)):
             found += _Workflow(files, python).jobs(path, tree, {}, 0)
     return found
@@ -161,7 +157,7 @@ class _Workflow:
     ) -> Iterator[Job]:
         """Yield the jobs of a reusable workflow of this repository."""
         path = shell.joined("", text(job.get("uses")))
-        tree = table(tree_of(self._files.text(path)))
+        tree = self._files.yaml(path)
         if depth >= _DEEPEST or not tree:
             return
         call = table(table(tree.get("on")).get("workflow_call"))
@@ -201,9 +197,8 @@ class _Workflow:
         run = step["run"]
         if not isinstance(run, Text):
             return
-        # A block of several lines begins on the line after its key.
-        first = run.line + (1 if "\n" in run else 0)
-        origin = f"{_name_of(scope.path)}:{first}"
+        name = _name_of(scope.path)
+        origin = f"{name}:{run.first}"
         if _SECRET.search(run) or _names(run, scope.unknown):
             why = "it uses a secret, or a value that only GitHub knows"
             job.skipped.append(Skipped(_first_line(run), origin, why))
@@ -219,9 +214,8 @@ class _Workflow:
         if used_shell and used_shell.split()[0] not in ("bash", "sh"):
             job.skipped.append(Skipped(_first_line(run), origin, f"its shell is {used_shell}"))
             return
-        name = _name_of(scope.path)
         place = run_code.Place(
-            file=name, line=first, folder=folder, env=scope.env, shell=used_shell
+            file=name, line=run.first, folder=folder, env=scope.env, shell=used_shell
         )
         job.steps += run_code.steps(code, place, self._files)
 
@@ -240,11 +234,9 @@ class _Workflow:
             scope.exported["RUSTUP_TOOLCHAIN"] = "nightly"
         given = {}
         for key, value in table(step.get("with")).items():
-            try:
-                plain = _without_counts(text(value), scope.contexts)
-                given[key] = filled(plain, scope.contexts)
-            except Unknown:
-                continue
+            shown = known(_without_counts(text(value), scope.contexts), scope.contexts)
+            if shown is not None:
+                given[key] = shown
         for code in actions.commands(used, given):
             words = shell.words_of(code)
             folder = shell.joined(scope.folder, given.get("working-directory", ""))
@@ -260,7 +252,7 @@ class _Workflow:
     def _composite(self, step: Mapping[str, Tree], folder: str, scope: _Scope, job: Job) -> None:
         """Read the steps of an action of this repository."""
         path = self._files.first((f"{folder}/action.yml", f"{folder}/action.yaml"))
-        tree = table(tree_of(self._files.text(path))) if path else {}
+        tree = self._files.yaml(path)
         if scope.depth >= _DEEPEST or not tree:
             return
         inputs = _inputs(tree.get("inputs"), step.get("with"), scope.contexts)
@@ -277,14 +269,7 @@ class _Workflow:
 
 def _without_counts(code: str, contexts: Mapping[str, Any]) -> str:
     """Return the code without options such as `-j` whose number only GitHub knows."""
-
-    def known(found: re.Match[str]) -> str:
-        try:
-            return filled(found[0], contexts)
-        except Unknown:
-            return ""
-
-    return _COUNTED.sub(known, code)
+    return _COUNTED.sub(lambda found: known(found[0], contexts) or "", code)
 
 
 def _names(code: str, variables: Iterable[str]) -> bool:
@@ -310,20 +295,16 @@ def _plain(env: Tree | None, contexts: Mapping[str, Any]) -> dict[str, str]:
     for name, value in table(env).items():
         if not isinstance(value, str) or _SECRET.search(value):
             continue
-        try:
-            found[name] = filled(value, contexts)
-        except Unknown:
-            continue
+        shown = known(value, contexts)
+        if shown is not None:
+            found[name] = shown
     return found
 
 
 def _is_given(value: Tree | None, contexts: Mapping[str, Any]) -> bool:
     """Whether a job has services or a container; an expression may leave them out."""
     image = text(table(value).get("image")) if isinstance(value, dict) else text(value)
-    try:
-        return bool(value) and not (image and not filled(image, contexts))
-    except Unknown:
-        return True
+    return bool(value) and not (image and known(image, contexts) == "")
 
 
 def _inputs(
@@ -335,31 +316,24 @@ def _inputs(
         default = text(table(about).get("default"))
         found[name] = {"true": True, "false": False}.get(default, default)
     for name, value in table(given).items():
-        try:
-            found[name] = filled(text(value), contexts)
-        except Unknown:
+        shown = known(text(value), contexts)
+        if shown is None:
             found.pop(name, None)
+        else:
+            found[name] = shown
     return found
 
 
 def _may_fail(value: Mapping[str, Tree], contexts: Mapping[str, Any]) -> bool:
     """Whether CI stays green if this job or step fails."""
-    allowed = text(value.get("continue-on-error"))
-    try:
-        return filled(allowed, contexts) == "true"
-    except Unknown:
-        return False
+    return known(text(value.get("continue-on-error")), contexts) == "true"
 
 
 def _is_linux(runs_on: Tree | None, contexts: Mapping[str, Any]) -> bool:
     if isinstance(runs_on, dict):  # a group of runners
         runs_on = runs_on.get("labels")
     for label in texts(runs_on):
-        try:
-            shown = filled(label, contexts)
-        except Unknown:
-            continue
-        if _NOT_HERE.search(shown):
+        if _NOT_HERE.search(known(label, contexts) or ""):
             return False
     return True
 

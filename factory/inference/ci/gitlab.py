@@ -4,16 +4,15 @@ Source: the CI/CD YAML syntax reference of GitLab.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from factory.ground.yaml_tree import Text, Tree, items, table, text, texts, tree_of
+from factory.ground.yaml_tree import Text, Tree, items, table, text, texts
 from factory.inference.ci import run
 from factory.inference.ci.jobs import SERVICES, settle
 from factory.inference.ci.steps import Job, Skipped
 from factory.inference.files import Files
 
 FILE = ".gitlab-ci.yml"
-FOLDER = ".gitlab/"
 _DEEPEST = 5  # of jobs that extend others
 _KEYWORDS = frozenset(
     "stages variables default include workflow image services cache pages".split()
@@ -24,15 +23,6 @@ _ELSEWHEN = re.compile(r"\$CI_COMMIT_TAG\b(?!\s*==\s*null)|schedule|\bweb\b|trig
 _SECRET = re.compile(r"\$\{?(CI_JOB_TOKEN|CI_REGISTRY\w*|\w*(PASSWORD|SECRET|TOKEN))\b")
 
 
-def wanted(listing: Iterable[str]) -> list[str]:
-    """Return the files of GitLab CI of a commit."""
-    found = []
-    for name in listing:
-        if name == FILE or (name.startswith(FOLDER) and name.endswith((".yml", ".yaml"))):
-            found.append(name)
-    return sorted(found)
-
-
 def jobs(files: Files) -> list[Job]:
     """Return the jobs that judge a change, in the order of the file."""
     if FILE not in files.names:
@@ -40,7 +30,7 @@ def jobs(files: Files) -> list[Job]:
     trees: dict[str, str] = {}  # the name of each job → the file that has it
     whole: dict[str, Tree] = {}
     for path in [*_included(files), FILE]:
-        for name, value in table(tree_of(files.text(path))).items():
+        for name, value in files.yaml(path).items():
             trees[name] = path
             whole[name] = value
     found: list[Job] = []
@@ -55,7 +45,7 @@ def jobs(files: Files) -> list[Job]:
 
 def _included(files: Files) -> Iterator[str]:
     """Yield the files of this repository that the main file includes."""
-    for each in items(table(tree_of(files.text(FILE))).get("include")):
+    for each in items(files.yaml(FILE).get("include")):
         path = each if isinstance(each, str) else text(table(each).get("local"))
         path = path.removeprefix("/")
         if path in files.names:
@@ -97,14 +87,13 @@ def _job(
     env = _variables(whole.get("variables")) | _variables(job.get("variables"))
     env |= _first_of_matrix(table(job.get("parallel")).get("matrix"))
     folder = ""
+    file = path.rpartition("/")[2]
     before = job.get("before_script", whole.get("before_script"))
     for line in _lines([before, job.get("script")], whole):
-        origin = f"{path.rpartition('/')[2]}:{line.line}"
         if _SECRET.search(line):
-            found.skipped.append(Skipped(line, origin, "it uses a secret"))
+            found.skipped.append(Skipped(line, f"{file}:{line.line}", "it uses a secret"))
             continue
-        first = line.line + (1 if "\n" in line else 0)
-        place = run.Place(file=path.rpartition("/")[2], line=first, folder=folder, env=env)
+        place = run.Place(file=file, line=line.first, folder=folder, env=env)
         found.steps += run.steps(line, place, files)
         folder, env = run.after(line, folder, env)
     settle(found, files)

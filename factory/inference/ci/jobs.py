@@ -5,7 +5,7 @@ versions of packages, or that tests what another job built, is left out if anoth
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from factory.inference.ci import environments
@@ -13,7 +13,7 @@ from factory.inference.ci.shell import TEMPORARY, WORKSPACE, parts_of
 from factory.inference.ci.starters import unwrapped
 from factory.inference.ci.steps import Job, Skipped, Step
 from factory.inference.ci.tools import CHECKS, JUDGING, Kind
-from factory.inference.files import Files
+from factory.inference.files import LOCK_OF, Files
 from factory.inference.python_setup import TOOLS
 
 SERVICES = "it needs services, such as a database"
@@ -47,25 +47,23 @@ _CHANGING = {
 }
 
 
-def judging(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs that judge the tree as it is; note in the others why they do not."""
-    kept: list[Job] = []
+def leave_out_variants(jobs: Iterable[Job]) -> None:
+    """Leave only steps that judge the tree as it is; note in the jobs why others do not."""
+    usual: list[Job] = []
     variants: list[Job] = []
     for job in jobs:
         if job.takes_builds and not any(map(_builds_itself, job.steps)):
             _leave_out(job, _OTHER_BUILD)
-            kept.append(job)
         elif _SPECIAL.search(job.name.lower()) or _SPECIAL.search(_file(job)) or _is_variant(job):
             variants.append(job)
         else:
-            kept.append(job)
-    is_tested = any(map(tests, kept))
+            usual.append(job)
+    is_tested = any(map(tests, usual))
     for job in variants:
         if is_tested:
             _leave_out(job, _OTHER_VERSIONS)
         # Where each test job is a variant, the first one stands for all.
         is_tested = is_tested or tests(job)
-    return [job for job in jobs if job in kept or job in variants]
 
 
 def _file(job: Job) -> str:
@@ -111,20 +109,11 @@ def checks(job: Job) -> bool:
     return any(step.kind in CHECKS for step in job.steps)
 
 
-def checks_of(jobs: Iterable[Job]) -> list[Job]:
-    """Return the jobs without their tests and builds."""
+def without(kinds: Collection[Kind], jobs: Iterable[Job]) -> list[Job]:
+    """Return the jobs without their steps of these kinds."""
     found = []
     for job in jobs:
-        kept = [step for step in job.steps if step.kind not in (Kind.TEST, Kind.BUILD)]
-        found.append(replace(job, steps=kept))
-    return found
-
-
-def tests_of(jobs: Iterable[Job]) -> list[Job]:
-    """Return the jobs without their checks."""
-    found = []
-    for job in jobs:
-        kept = [step for step in job.steps if step.kind not in CHECKS]
+        kept = [step for step in job.steps if step.kind not in kinds]
         found.append(replace(job, steps=kept))
     return found
 
@@ -177,7 +166,7 @@ def _changes(words: Sequence[str], is_installed: bool) -> bool:
         if _FOREIGN.intersection(rest):
             return True
         return not any(map(_LOCAL.fullmatch, rest)) and any(map(_pins, rest))
-    if first in ("pnpm", "yarn", "bun", "npm") and is_installed:
+    if first in LOCK_OF and is_installed:
         if rest[:1] == ["workspace"]:
             rest = rest[2:]
         packages = [word for word in rest[1:] if not word.startswith("-")]

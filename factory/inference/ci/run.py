@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from factory.inference import make
 from factory.inference.ci import environments, scripts, shell, tools
 from factory.inference.ci.starters import unwrapped
 from factory.inference.ci.steps import Step
 from factory.inference.ci.tools import Kind
-from factory.inference.files import Files, at
+from factory.inference.files import LOCK_OF, Files, at
 
 # Variables that say where things lie on CI's machine. A place has its own.
 _OURS = frozenset(
@@ -19,8 +20,6 @@ _OURS = frozenset(
     " POETRY_CACHE_DIR PIPENV_CACHE_DIR WORKON_HOME npm_config_cache NPM_CONFIG_CACHE"
     " YARN_CACHE_FOLDER PNPM_HOME CYPRESS_CACHE_FOLDER GIT_DEPTH GIT_STRATEGY".split()
 )
-_MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
-_JS = ("npm", "pnpm", "yarn", "bun")
 _CHANGED_FOLDER = re.compile(r"(?:^|&&|;)\s*cd\s+([\w./-]+)", re.MULTILINE)
 _EXPORTED = re.compile(r"(?:^|&&|;)\s*export\s+(\w+)=[\"']?([^\s\"'$`;&]*)", re.MULTILINE)
 # Names that do not say whether a script tests, lints or only compares files.
@@ -90,9 +89,9 @@ def _kind_of(words: tuple[str, ...], block: str, place: Place, files: Files) -> 
         return known
     program = bare[0]
     if program in ("make", "gmake") and known is Kind.BUILD:
-        target = scripts.default_target(files.text(files.first(_MAKEFILES)))
+        target = scripts.default_target(files.text(files.first(make.RULED_BY["make"])))
         return known if scripts.kind_by_name(target) != "install" else Kind.INSTALL
-    if program in _JS:
+    if program in LOCK_OF:
         return _kind_of_script(program, bare, known, files)
     return known
 

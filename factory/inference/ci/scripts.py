@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from factory.inference.ci.starters import past_options
+from factory.inference.files import LOCK_OF
 
 # Programs that run something of the project by its name → their options with a value.
 RUNNERS: Mapping[str, str] = {
@@ -25,7 +26,6 @@ RUNNERS: Mapping[str, str] = {
     "tox": "",
     "nox": "",
 }
-_JS = ("npm", "pnpm", "yarn", "bun")
 _JS_INSTALLS = ("install", "i", "ci", "add", "link", "up", "upgrade", "update")
 _RUN_WORDS = ("run", "run-script", "workspaces", "recursive", "foreach")
 _CHOOSING = ("-e", "-s", "--session", "--sessions", "-t", "--tags", "-f")  # of tox and nox
@@ -133,7 +133,7 @@ def names_run(program: str, words: Sequence[str]) -> list[str] | None:
     if program in ("tox", "nox"):
         return _chosen(rest)
     rest = past_options(rest, RUNNERS[program])
-    if program in _JS:
+    if program in LOCK_OF:
         return _names_of_js(program, rest)
     if program in ("hatch", "pdm"):
         if rest[:1] in (("install",), ("sync",), ("env",)):

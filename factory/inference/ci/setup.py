@@ -13,14 +13,14 @@ from factory.inference.ci import gates
 from factory.inference.ci.gates import HATCH_HOME
 from factory.inference.ci.plan import Plan
 from factory.inference.ci.shell import parts_of
-from factory.inference.ci.starters import is_python, unwrapped
+from factory.inference.ci.starters import before_dashes, is_python, unwrapped
 from factory.inference.ci.steps import Job, Step
 from factory.inference.ci.tools import Kind
-from factory.inference.files import Files, bare
+from factory.inference.files import LOCK_OF, Files, bare
 from factory.inference.rules import Setup
 
 _CLIENTS = ("poetry", "pdm", "pipenv", "hatch")
-_NODE = ("npm", "pnpm", "yarn", "bun", "npx", "bunx", "node", "corepack")
+_NODE = (*LOCK_OF, "npx", "bunx", "node", "corepack")
 # Words of `pip install` that the venv makes useless; pip itself, because the venv has one; and
 # `-e`, because the project is always installed so.
 _OF_NO_USE = frozenset(
@@ -201,7 +201,7 @@ def _need(plan: Plan, step: Step, files: Files) -> None:
         plan.kinds["node"] = None
     if "coverage" in words and not _is_installed(plan, "coverage", files):
         plan.pip("coverage")
-    _need_environments(plan, name, _before_dashes(inner[1:]), step.env)
+    _need_environments(plan, name, before_dashes(inner[1:]), step.env)
 
 
 def _tool(plan: Plan, name: str, requirements: Sequence[str]) -> None:
@@ -212,7 +212,7 @@ def _tool(plan: Plan, name: str, requirements: Sequence[str]) -> None:
 
 
 def _need_environments(
-    plan: Plan, name: str, options: Sequence[str], env: Sequence[tuple[str, str]]
+    plan: Plan, name: str, options: tuple[str, ...], env: Sequence[tuple[str, str]]
 ) -> None:
     """Add the environments that tox, nox or hatch make themselves."""
     assigned = [f"{key}={value}" for key, value in env if key not in _OF_GATES]
@@ -222,7 +222,7 @@ def _need_environments(
         plan.keeps[".tox"] = None
         plan.add("pip", *start, "{venv}/bin/tox", "run", "--notest", *environments, builds=True)
     elif name == "hatch":
-        environment = "hatch-test" if options[:1] == ["test"] else _environment(options)
+        environment = "hatch-test" if options[:1] == ("test",) else _environment(options)
         plan.add("pip", "sh", "-e", "-c", f"{HATCH_HOME} hatch env create {environment}".strip())
     elif name == "nox":
         plan.keeps[".nox"] = None
@@ -289,12 +289,6 @@ def _is_installed(plan: Plan, tool: str, files: Files) -> bool:
 
 
 # ── words and code ──
-
-
-def _before_dashes(words: Sequence[str]) -> list[str]:
-    """Return the words before `--`, which are the program's own."""
-    found = list(words)
-    return found[: found.index("--")] if "--" in found else found
 
 
 def _under(folder: str, name: str) -> str:

@@ -70,6 +70,11 @@ def past_options(words: Sequence[str], with_value: str = "") -> tuple[str, ...]:
     return tuple(rest)
 
 
+def before_dashes(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words before `--`, which are the program's own."""
+    return words[: words.index("--")] if "--" in words else words
+
+
 def is_python(word: str) -> bool:
     """Whether the word is the name of a Python interpreter."""
     return bool(re.fullmatch(r"(.*/)?(python|pypy)[\d.]*", word))
