@@ -57,7 +57,8 @@ class World:
         git(clone, "checkout", "-q", "--detach", await self.own.commit(self.trunk.ref))
         for path in remove:
             git(clone, "rm", "-q", path)
-        made = commit(clone, files, "work")
+        # A git of ours is known by its commit, so no two tests may have the same one.
+        made = commit(clone, files, f"work\n\n{self.repo}")
         git(clone, "push", "-q", "origin", f"{made}:refs/factory/{made}")
         return made
 
