@@ -19,7 +19,7 @@ from factory.cli.config import Guards
 from factory.cli.doctor import Findings
 from factory.cli.smoke import AgentCheck
 from factory.ground.settings_file import KEYS, Value
-from factory.store import list_rows, rows, unit_rows
+from factory.store import found_rows, list_rows, rows, unit_rows
 from factory.store.journal import Event
 from factory.store.records import CardKind
 from factory.store.states import UnitState
@@ -33,7 +33,7 @@ PRINTED: Mapping[str, type] = {  # file → what the command prints
     "show-unit": unit_rows.Unit,
     "show-card": rows.ShownCard,
     "log": unit_rows.Entry,
-    "config": rows.Config,
+    "config": found_rows.Config,
     "config-guards": Guards,
     "why": list_rows.Why,
     "doctor": Findings,
@@ -106,7 +106,7 @@ def _object(row: type, below: dict[str, Schema]) -> Schema:
 
 
 def _value(row: type, name: str, hint: Any, below: dict[str, Schema]) -> Schema:
-    if row is rows.Config and name == "settings":
+    if row is found_rows.Config and name == "settings":
         return _settings(below)
     return _schema(hint, below)
 
@@ -147,7 +147,10 @@ def _settings(below: dict[str, Schema]) -> Schema:
     """The schema of all settings: each by its name, with what factory.toml's template says about it."""
     properties = {}
     for key, field in KEYS.items():
-        properties[key] = {**_reference(rows.Setting, below), "description": field.description}
+        properties[key] = {
+            **_reference(found_rows.Setting, below),
+            "description": field.description,
+        }
         for value in field.metadata:
             if isinstance(value, Value):
                 properties[key]["unit"] = value.unit

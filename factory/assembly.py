@@ -42,6 +42,7 @@ from factory.people import repairs
 from factory.people.escalations import Escalations
 from factory.queue.landings import Landings
 from factory.queue.merge_queue import MergeQueue
+from factory.queue.submissions import Submissions
 from factory.repair.keeper import Keeper
 from factory.repo.benches import Benches
 from factory.repo.examine import Repository
@@ -195,8 +196,21 @@ def assemble(store: SqliteStore, state: DaemonState, repository: Repository, own
         make_worker=make_worker,
         find_agents=lambda: agents_now(judge, state),
     )
+    submissions = Submissions(
+        store=store,
+        trunk=trunk,
+        outcomes=outcomes,
+        escalations=escalations,
+        hang=intake.hang,
+        is_taken=partial(is_taken, store, where),
+    )
     requests = Requests(
-        store=store, state=state, escalations=escalations, outcomes=outcomes, hang=intake.hang
+        store=store,
+        state=state,
+        escalations=escalations,
+        outcomes=outcomes,
+        submissions=submissions,
+        hang=intake.hang,
     )
     standstill = Standstill(store=store, state=state, escalations=escalations, judge=judge)
     keeper = Keeper(store=store, state=state, own=own, trunk_ref=trunk.ref, workspaces=workspaces)

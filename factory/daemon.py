@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from factory import __version__
 from factory.assembly import HOME, Floor, assemble, the_places, the_repository
 from factory.child import process
-from factory.desk import SCAN_SECONDS, Desk, hide, put
+from factory.desk import SCAN_SECONDS, Desk, hide
 from factory.ground import bounded, faults
 from factory.ground.daemon_state import DRAIN_SECONDS, DaemonState, Stopping, now
 from factory.ground.errors import (
@@ -332,9 +332,9 @@ def _tell_daemon(floor: Floor, state: str) -> None:
         # The path is relative, so that it is also right in a copy of the repository.
         "lock": os.path.relpath(floor.state.places.lock, floor.state.places.root),
     }
-    put(
-        floor, "daemon", known, Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED
-    )
+    fact = Fact(name="daemon", value=json.dumps(known))
+    event = Event.DAEMON_STOPPED if state == "stopped" else Event.DAEMON_STARTED
+    floor.store.write(event, fact, now=now(), state=state)
 
 
 # ── the process ──

@@ -7,6 +7,7 @@ when its problem ends.
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from factory.ground.settings import Settings
 from factory.inbox.dropped import shown as shown_name
 from factory.inbox.intake import Scan
 from factory.inbox.rejections import reason, rejected
+from factory.inference.rules import Gate
 from factory.judging.calibration import checks
 from factory.judging.rulings import Ruling
 from factory.people import line_cards
@@ -76,6 +78,7 @@ class Desk:
         """Do one pass; return the seconds until the next pass."""
         floor = self._floor
         config = await self._config.tick()
+        await floor.requests.prepare()
         floor.requests.tick(now())
         scan = await floor.intake.tick(now(), self._between)
         if scan.accepted:
@@ -131,7 +134,8 @@ class Desk:
             put(floor, "names", _folders(floor))
             return
         agents = agents_now(floor.judge, floor.state)
-        _tell_inferred(floor, ruling, agents)
+        every = await floor.judge.rulings.of(floor.judge.rulings.tip, advisory=True)
+        _tell_inferred(floor, ruling, agents, every.rules.gates)
         prompts = await self._left_out(ruling)
         put(floor, "names", _folders(floor))
         self._rules = [*_missing(floor, ruling, agents), *prompts, *_wrong_names(floor, ruling)]
@@ -214,20 +218,25 @@ def hide(floor: Floor) -> None:
         floor.log.hide(environ[name] for name in floor.state.settings.env.passed if name in environ)
 
 
-def _tell_inferred(floor: Floor, ruling: Ruling, agents: Agents) -> None:
+def _tell_inferred(floor: Floor, ruling: Ruling, agents: Agents, every: Sequence[Gate]) -> None:
+    """Write what judges here; `every`: the gates with those checks that do not judge."""
     runtimes = ruling.conventions.runtimes
-    gates = []
-    for gate in ruling.rules.gates:
-        gates.append({"name": gate.name, "command": gate.shown, "reason": gate.reason})
+    judging = ruling.rules.gates
     setup = ruling.rules.setup
     told = {
-        "gates": gates,
-        "setup": {"kind": setup.kind, "reason": setup.reason},
+        "gates": list(map(_as_found, judging)),
+        "advisory": [_as_found(gate) for gate in every if gate not in judging],
+        "skipped": list(map(asdict, ruling.rules.skipped)),
+        "setup": {"kind": setup.kind, "reason": setup.reason, "commands": setup.shown()},
         "agents": [name for name in runtimes if name not in agents.missing],
         "runtimes": sorted(runtimes),
         "agent": agents.default,
     }
     put(floor, "inferred", told)
+
+
+def _as_found(gate: Gate) -> dict[str, str]:
+    return {"name": gate.name, "command": gate.shown, "reason": gate.reason}
 
 
 def _missing(floor: Floor, ruling: Ruling, agents: Agents) -> list[str]:

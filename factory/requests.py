@@ -13,9 +13,11 @@ from factory.attempt.outcomes import Outcomes
 from factory.dispatch.pauses import lift
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import FactoryError, NotYet, RefusedByState, StoreError, UsageError
-from factory.ground.reserved import NO_AGENT
+from factory.ground.reserved import NO_AGENT, PERSON
 from factory.ground.times import stamp
+from factory.people.effects import taken_over
 from factory.people.escalations import Escalations, landing_units
+from factory.queue.submissions import KIND, Submissions
 from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.ports import Store
@@ -37,6 +39,7 @@ class Requests:
         state: DaemonState,
         escalations: Escalations,
         outcomes: Outcomes,
+        submissions: Submissions,
         hang: Callable[[str, str, datetime], str],
     ) -> None:
         """Take `hang`, which makes a unit from a file name and a text and returns its id."""
@@ -44,6 +47,7 @@ class Requests:
         self._state = state
         self._escalations = escalations
         self._outcomes = outcomes
+        self._submissions = submissions
         self._hang = hang
         self._do = {
             "answer": self._answer,
@@ -64,6 +68,8 @@ class Requests:
         pending = self._store.open(Request)[:AT_ONCE]
         paused = self._state.paused
         for request in pending:
+            if not self._submissions.is_ready(request):
+                break  # its commits are fetched first; later requests wait, to keep the order
             try:
                 with self._store.transaction():
                     outcome = self._act(request, at)
@@ -78,7 +84,13 @@ class Requests:
             self._state.wake_all()
         return len(pending)
 
+    async def prepare(self) -> None:
+        """Fetch the commits that requests submit, before `tick` records them."""
+        await self._submissions.prepare()
+
     def _act(self, request: Request, at: datetime) -> str:
+        if request.kind == KIND:
+            return self._submissions.submit(request, at)
         do = self._do.get(request.kind)
         if do is None:
             raise NotYet(f"this daemon is older than the command {request.kind}: restart it")
@@ -110,6 +122,11 @@ class Requests:
             raise RefusedByState(
                 f"{unit.id} is a shell command (run:): no agent reads your message."
             )
+        if unit.agent == PERSON:
+            raise RefusedByState(
+                f"{unit.id} was submitted: no agent reads your message. "
+                "Change the branch and submit it again."
+            )
         if unit.id in landing_units(self._store):
             raise RefusedByState(
                 f"{unit.id} is landing at this moment, so no agent reads your message. "
@@ -139,7 +156,14 @@ class Requests:
                     f"{unit.id} waits for budget, which a retry cannot add: answer {card.id}"
                 )
         bonus = max(unit.spent, unit.bonus)
-        again = replace(unit, bonus=bonus, submission="", cause="", not_before=None)
+        again = replace(
+            unit,
+            bonus=bonus,
+            submission="",
+            cause="",
+            not_before=None,
+            agent=taken_over(unit.agent),
+        )
         if unit.state is not UnitState.READY:
             again = advance(again, UnitState.READY, now=at, why="retried by hand")
         self._store.write(Event.UNIT_RETRIED, again, now=at, unit=unit.id)

@@ -37,7 +37,14 @@ class Line:
         )
 
     def unit(
-        self, name: str, state: UnitState, *, minutes: int = 5, title: str = "", **fields: Any
+        self,
+        name: str,
+        state: UnitState,
+        *,
+        minutes: int = 5,
+        title: str = "",
+        text: str = "do it",
+        **fields: Any,
     ) -> Unit:
         since = datetime.now(UTC) - timedelta(
             minutes=minutes
@@ -50,7 +57,7 @@ class Line:
             accepted=since,
             **fields,
         )
-        spec, task = accepted(name, "do it")
+        spec, task = accepted(name, text)
         self.store.write(
             Event.TASK_ACCEPTED, unit, spec, task, now=since, unit=name, name=spec.name
         )

@@ -147,6 +147,21 @@ class Scene:
         self.store.write(Event.TASK_ACCEPTED, unit, attempt, *told, now=at(), unit=name)
         return unit
 
+    def ready(self, name: str, **fields: Any) -> Unit:
+        """A unit with a command that may start."""
+        unit = Unit(
+            id=name,
+            title=name,
+            state=UnitState.READY,
+            since=at(),
+            accepted=at(),
+            agent="run",
+            **fields,
+        )
+        told = accepted(name, "---\nrun: 'true'\n---\n")
+        self.store.write(Event.TASK_ACCEPTED, unit, *told, now=at(), unit=name)
+        return unit
+
     def hang(
         self, name: str, *, run: str = "", agent: str = "", number: int = 1, **fields: Any
     ) -> Hook:

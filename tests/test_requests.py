@@ -18,6 +18,7 @@ from factory.store.journal import Event
 from factory.store.records import Fact, Remark, Request, Step
 from factory.store.unit import FINAL, EndReason, Unit, UnitState
 from tests.journal import entries_of
+from tests.nothing_submitted import NothingSubmitted
 from tests.on_record import NOW, OnRecord, later
 
 HELD, WAITING, READY, QUEUED, RUNNING = (
@@ -43,6 +44,7 @@ class Asked(OnRecord):
             state=self.state,
             escalations=self.escalations,
             outcomes=outcomes,
+            submissions=NothingSubmitted(),
             hang=self._hang,
         )
         self._count = 0

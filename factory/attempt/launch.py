@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from factory.agents.runtime import environment, find, invocation, logins
 from factory.attempt import homes
+from factory.attempt.intents import CONFLICT_BYTES, intents
 from factory.attempt.outcomes import Outcomes
 from factory.attempt.prompts import Brief, prompt
 from factory.attempt.run import Run, asked_for, prompt_name
@@ -25,10 +26,12 @@ from factory.judging.environments import Environments
 from factory.judging.judge import Judge
 from factory.judging.machine import ports
 from factory.judging.place import Place
+from factory.people.clashes import clashes_of
 from factory.repo.workspaces import Conflict
 from factory.store.accepted import body_of
 from factory.store.ports import Store
 from factory.store.records import Attempt, Remark
+from factory.store.unit import Unit
 
 
 class Launch:
@@ -245,13 +248,19 @@ class Launch:
             carried=carried and bool(earlier and earlier.tree),
             conflicts=conflict.paths if conflict else (),
             old_diff=str(conflict.diff) if conflict else "",
-            intent=conflict.intent if conflict else "",
+            intent=self._intent(run.unit, conflict) if conflict else "",
             # After a person has read the change, parts must not replace it.
             may_split=wish not in ("review", "simplify") and not is_part(self._store, run.unit.id),
             resumed=run.attempt.resumed,
         )
         name = prompt_name(run, earlier, conflict, wish)
         return prompt(name, brief, conventions.prompts)
+
+    def _intent(self, unit: Unit, conflict: Conflict) -> str:
+        """Return the messages of the commits that the work conflicts with, and their tasks."""
+        clashes = clashes_of(self._store, conflict.changers)
+        tasks = intents(self._store, unit, clashes, most=CONFLICT_BYTES)
+        return "\n".join([conflict.intent, *tasks]).strip()
 
 
 def _named_in(command: Iterable[str | Sequence[str]]) -> Iterator[Path]:

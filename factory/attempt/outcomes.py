@@ -18,6 +18,7 @@ from factory.dispatch import budget, contested
 from factory.dispatch.contested import Contest
 from factory.dispatch.pauses import note_end
 from factory.ground.daemon_state import DaemonState, Stopping
+from factory.ground.reserved import PERSON
 from factory.ground.times import clock
 from factory.inbox.split import Part, is_part, replaced
 from factory.people import cards as words
@@ -256,6 +257,8 @@ class Outcomes:
         assert reason is not None, "an attempt ends for a reason"
         row = self._in_a_row(attempt)
         move = triage.next_move(reason, unit, limit=self.limit(unit), lost_in_a_row=row)
+        if unit.agent == PERSON and move.next is Next.RETRY:
+            move = triage.Move(Next.HOLD)  # the person decides who continues
         if ask and reason is EndReason.ASKED and row > DEFAULTS_IN_A_ROW:
             ask = replace(ask, default="", deadline_s=0)
         if move.next is Next.QUEUE:
@@ -306,6 +309,8 @@ class Outcomes:
         return changed
 
     def _exhausted(self, unit: Unit, attempt: Attempt) -> Ask:
+        if unit.agent == PERSON:
+            return words.not_landed(unit, attempt.detail or str(attempt.reason), attempt.digest)
         if attempt.reason is EndReason.LOST:
             return words.crash_loop(unit, attempt.detail)
         if attempt.reason is EndReason.CONFLICT:

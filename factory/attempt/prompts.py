@@ -42,7 +42,7 @@ class Brief:
     carried: bool = False  # whether the earlier work is uncommitted in the workspace
     conflicts: tuple[str, ...] = ()  # paths that conflicted
     old_diff: str = ""  # file with the earlier work if it conflicted with trunk
-    intent: str = ""  # what landed on trunk meanwhile: the commit messages
+    intent: str = ""  # what landed on trunk meanwhile: commit messages and tasks
     may_split: bool = False  # whether the agent may replace the unit by smaller tasks
     resumed: bool = False  # whether a session continues, which has read the earlier prompts
 

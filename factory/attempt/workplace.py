@@ -46,6 +46,7 @@ async def place_of(start: Start, workspaces: Workspaces) -> Place:
         workspaces.place(start.workspace),
         start.index,
         keeps=start.setup.dependencies,
+        unit=start.owner,
         candidate=start.owner if start.carried else "",
         shows=start.carried or await workspaces.tree_of(start.base),
         contents=partial(workspaces.contents, start.carried or start.base),

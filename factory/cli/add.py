@@ -4,32 +4,35 @@ import sqlite3
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from factory.cli import place, say
+from factory.cli import named, place, say
 from factory.cli.ask import soon
 from factory.ground.errors import FactoryError, TaskFileError, UsageError, did_you_mean
 from factory.inbox.intake import PASSED_OVER
 from factory.store import unit_rows, unit_views, views
-from factory.store.task_file import TaskFile, decode, ids, parse, slug
+from factory.store.task_file import TaskFile, decode, ids, parse
 
 
 def add(args: Namespace) -> int:
     """Puts a task file into the inbox and prints the result."""
     top = Path(place.root())
     raw, name, task = _given(top, args.file)
-    remark = _unknown_agent(task)
+    remark = _remarks(task)
     with place.store(str(top)) as con:
         before = unit_views.last_seq(con)
         inbox = views.inbox(con)
         _drop(top / inbox, name, decode(raw))
+        is_here = not place.which_inbox(str(top), inbox)
+        dropped = f"{inbox}/{name}" if is_here else str(top / inbox / name)
         if views.daemon(con).state == "stopped":
-            print(f"dropped as {inbox}/{name}; the next start takes it (factoryd start){remark}")
+            print(f"dropped as {dropped}; the next start takes it (factoryd start){remark}")
             return 0
         taken = soon(lambda: _told_of(con, name, before))
     if taken is None:
-        print(f"dropped as {inbox}/{name}; the daemon takes it soon (factory status){remark}")
+        print(f"dropped as {dropped}; the daemon takes it soon (factory status){remark}")
         return 0
     verb = taken.event.removeprefix("task.")
     because = f": {say.line(taken.why)}" if taken.why else ""
@@ -47,7 +50,11 @@ def check(args: Namespace) -> int:
         task = _read(raw, _named(path))
     except UsageError as error:  # the answer is "no", but the person used the command correctly
         raise FactoryError(str(error)) from error
-    print(f"{slug(path.name)}: {say.line(task.title)}\nit would be accepted{_unknown_agent(task)}")
+    unit = next(ids(path.name, task.title))
+    print(f"{unit}: {say.clean(task.title)}")
+    if task.run:
+        print(f"runs: {say.clean(task.run)}")
+    print(f"it would be accepted{_remarks(task)}")
     return 0
 
 
@@ -59,7 +66,7 @@ def _given(top: Path, file: str) -> tuple[bytes, str, TaskFile]:
     if file == "-":
         raw = sys.stdin.buffer.read()
         task = _read(raw, "standard input")
-        return raw, _free(top, slug(task.title)), task
+        return raw, _free(top, task.title), task
     raw = Path(file).read_bytes()
     name = _named(Path(file))
     return raw, name, _read(raw, name)
@@ -73,14 +80,33 @@ def _told_of(con: sqlite3.Connection, name: str, before: int) -> unit_rows.Entry
     return None
 
 
-def _unknown_agent(task: TaskFile) -> str:
-    """Return a remark about an unknown agent; it is no error, as a commit may add the agent."""
-    with suppress(FactoryError), place.store(place.root()) as con:
-        found = views.inferred(con)
-        known = found.runtimes if found else ()
-        if task.agent and known and task.agent not in known:
-            return f"\n! there is no runtime {task.agent!r} yet{did_you_mean(task.agent, known)}"
-    return ""
+def _remarks(task: TaskFile) -> str:
+    """Return lines about names that nobody knows; no errors, because both may come later."""
+    lines = list[str]()
+    with suppress(FactoryError):
+        top = place.root()
+        with place.store(top) as con:
+            lines += _unknown_agent(con, task)
+            lines += _unknown_needs(con, Path(top), task)
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _unknown_agent(con: sqlite3.Connection, task: TaskFile) -> Iterator[str]:
+    found = views.inferred(con)
+    known = found.runtimes if found else ()
+    if task.agent and known and task.agent not in known:
+        yield f"! there is no runtime {task.agent!r} yet{did_you_mean(task.agent, known)}"
+
+
+def _unknown_needs(con: sqlite3.Connection, top: Path, task: TaskFile) -> Iterator[str]:
+    dropped = {next(ids(path.name)) for path in (top / views.inbox(con)).glob("*.[mM][dD]")}
+    is_any = False
+    for need in task.needs:
+        if need not in dropped and not unit_views.has_unit(con, need):
+            is_any = True
+            yield f"! there is no unit {need!r} yet{named.meant(con, need)}"
+    if is_any:
+        yield "  this unit waits until they have landed"
 
 
 def _read(raw: bytes, name: str) -> TaskFile:
@@ -102,7 +128,7 @@ def _named(path: Path) -> str:
         f"{say.line(path.name) or path} is not a valid name in the inbox: "
         "it must end in .md, must not begin with . # or ~, "
         "and must have printable characters only\n"
-        f"  the correct form: {slug(path.name)}.md"
+        f"  the correct form: {next(ids(path.name))}.md"
     )
 
 

@@ -50,6 +50,25 @@ def cancel(args: Namespace) -> int:
     return _ask("cancel", lambda con: _each(con, args.ids, _open_unit))
 
 
+def submit(args: Namespace) -> int:
+    """Puts commits that a person made into the queue."""
+    from factory.cli import revision  # imported here: the other commands start no git
+
+    title = args.title.strip()
+    if args.title and not title:
+        raise UsageError("the title is empty; without --title, the commit's own message counts")
+    top = place.root()  # first say that there is no factory
+    named_commit = revision.find(args.revision)
+    asked: Args = {"commit": named_commit.commit, "name": named_commit.branch, "title": title}
+    code = _ask("submit", lambda con: [asked])
+    if named_commit.is_dirty:
+        print("! the uncommitted changes in your checkout are not part of it")
+    with place.store(top) as con:
+        for text in place.which_inbox(top, views.inbox(con)):
+            print(text)
+    return code
+
+
 def priority(args: Namespace) -> int:
     """Changes the priority of a unit before its first attempt."""
     if args.priority not in PRIORITIES:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from factory.cli import place, say
+from factory.cli.found import found_lines
 from factory.ground import conventions, settings, settings_file
 from factory.ground.errors import ConfigError, RefusedByState, UsageError, did_you_mean
 from factory.judging import guards
-from factory.store import rows, views
+from factory.store import found_rows, rows, views
 
-Values = Mapping[str, rows.Setting]
+Values = Mapping[str, found_rows.Setting]
 _UNSEEN = "the first start looks for gates, setup and agents: factoryd start"
 
 
@@ -63,7 +64,7 @@ def config(args: Namespace) -> int:
         print(say.as_json(_as_row(values, found, wrong)))
     else:
         print("\n".join(say.table(_cells(values))))
-        print("\n".join(inferred_lines(found)) if found else _UNSEEN)
+        print("\n".join(found_lines(found)) if found else _UNSEEN)
     if wrong and not args.json:
         print(f"! factory.toml is wrong, the last good one is in force:\n  {say.clean(wrong)}")
     return 1 if wrong else 0
@@ -85,20 +86,7 @@ def init(_: Namespace) -> int:
     return 0
 
 
-def inferred_lines(found: rows.Inferred | None) -> list[str]:
-    """Return the lines about inferred gates, setup and agents, with the reasons."""
-    found = found or rows.Inferred()
-    cells = [("gate", gate.name, gate.command, gate.reason) for gate in found.gates]
-    if not cells:
-        cells.append(("gate", "none", "", "nothing lands before you add a gate"))
-    setup = found.setup or rows.FoundSetup(kind="none", reason="")
-    cells.append(("setup", setup.kind, "", setup.reason))
-    for name in found.agents or ["none"]:
-        cells.append(("agent", name, "", "default" if name == found.agent else ""))
-    return say.table(cells, most=40)
-
-
-def _kept(top: str) -> tuple[Values | None, rows.Inferred | None]:
+def _kept(top: str) -> tuple[Values | None, found_rows.Inferred | None]:
     """Return the running daemon's settings (None: no daemon runs) and the last inferred facts."""
     if not Path(place.within(top, "store.sqlite")).exists():
         return None, None
@@ -119,15 +107,15 @@ def _in_force(top: Path, kept: Values | None) -> tuple[Values, str]:
         return kept, ""
     values = {}
     for key, (value, source) in loaded.items():
-        values[key] = rows.Setting(value=value, source=source)
+        values[key] = found_rows.Setting(value=value, source=source)
     return values, ""
 
 
-def _as_row(values: Values, found: rows.Inferred | None, wrong: str) -> rows.Config:
-    return rows.Config(
+def _as_row(values: Values, found: found_rows.Inferred | None, wrong: str) -> found_rows.Config:
+    return found_rows.Config(
         schema=rows.VERSION,
         settings=values,
-        inferred=found or rows.Inferred(),
+        inferred=found or found_rows.Inferred(),
         error=wrong,
     )
 

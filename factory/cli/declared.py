@@ -232,6 +232,31 @@ def add(parser: ArgumentParser) -> None:
     _examples(parser, "factory add fix-login.md", 'echo "Fix the login redirect" | factory add -')
 
 
+def submit(parser: ArgumentParser) -> None:
+    """Put your own commits into the queue."""
+    parser.description = (
+        "Makes a unit of commits that you, or a session of an agent, made by hand. factoryd\n"
+        "merges them onto the newest trunk as one commit, judges that tree, and lands it if it is\n"
+        "green. If you submit a branch again before it has landed, the new commits replace the\n"
+        "earlier ones. The branch itself does not change."
+    )
+    parser.add_argument(
+        "revision", metavar="BRANCH|COMMIT", help="a branch, or a commit such as HEAD"
+    )
+    about = parser.add_argument_group("about the commit on trunk")
+    about.add_argument(
+        "--title",
+        metavar="TEXT",
+        default="",
+        help="its first line; without it, the first line of your first commit",
+    )
+    _examples(
+        parser,
+        "factory submit my-branch",
+        'factory submit HEAD --title "Keep the redirect target after login"',
+    )
+
+
 def check(parser: ArgumentParser) -> None:
     """Say whether a task file would be accepted."""
     parser.description = (
@@ -333,14 +358,21 @@ def doctor(parser: ArgumentParser) -> None:
 def start(parser: ArgumentParser) -> None:
     """Start the factory of this repository."""
     parser.description = (
-        "Starts the daemon of this repository and returns when it is up. If the daemon already\n"
-        "runs, the command says so. Ctrl-C before the daemon is up cancels the start."
+        "Starts the daemon of this repository. In a terminal, the command shows how trunk is\n"
+        "judged until there is a result; Ctrl-C ends only this view. Elsewhere it returns when\n"
+        "the daemon is up. If the daemon already runs, the command says so. Ctrl-C before the\n"
+        "daemon is up cancels the start."
     )
     how = parser.add_argument_group("how it runs")
     how.add_argument(
         "--foreground",
         action="store_true",
-        help="run it in this terminal, for systemd and containers",
+        help="run it in this terminal and print each event, for systemd and containers",
+    )
+    how.add_argument(
+        "--wait",
+        action="store_true",
+        help="return when trunk is judged: exit code 0 if it is green, else 1",
     )
     how.add_argument("--workers", metavar="N", help="the number of workers; overrides factory.toml")
     _examples(
@@ -348,6 +380,7 @@ def start(parser: ArgumentParser) -> None:
         "factoryd start",
         "factoryd start --workers 5",
         "factoryd start --foreground",
+        "factoryd start --wait",
     )
 
 

@@ -346,7 +346,8 @@ class Watch:
         at_work = [worker.unit for worker in _status(self._top).workers if worker.unit]
         doing = f"at work: {', '.join(at_work)}" if at_work else "the gates judge"
         text = f"{self._elapsed()}  {len(self._landed)} landed; {doing}"
-        print(f"\r\x1b[K{say.clip(text, say.COLUMNS - 1)}", end="", flush=True)
+        room = say.columns() or say.COLUMNS
+        print(f"\r\x1b[K{say.clip(text, room - 1)}", end="", flush=True)
         self._shows_progress = True
 
     def _clear_progress(self) -> None:

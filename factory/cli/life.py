@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 
 from factory.child import proc, process
 from factory.cli import place, say
-from factory.cli.config import inferred_lines
+from factory.cli.found import found_lines
 from factory.ground import disk, settings_file
 from factory.ground.daemon_state import DRAIN_SECONDS
 from factory.ground.errors import (
@@ -53,23 +54,41 @@ def start(args: Namespace) -> int:
         environ["FACTORY__WORKERS"] = args.workers
         _check_workers(top, environ)
     if pid := _running(top):
-        return _already(pid, args.workers)
-    _examine(top, environ)
-    if args.foreground:
-        print(
-            f"factoryd runs here on {top}; to see its state: factory status. Ctrl-C stops it.",
-            flush=True,
-        )
-        os.chdir(INSTALLED)
-        os.execve(sys.executable, command(top), environ)
+        _already(top, pid, args.workers)
+    else:
+        _examine(top, environ)
+        if args.foreground:
+            _become_daemon(top, environ)
+        _launch_or_find(top, environ, args.workers)
+    if not (args.wait or sys.stdout.isatty()):
+        return 0
+    # Only now, because a start that does not wait must not load these modules.
+    from factory.cli.follow import follow
+
+    code = follow(top)
+    return code if args.wait else 0
+
+
+def _become_daemon(top: str, environ: Mapping[str, str]) -> NoReturn:
+    print(
+        f"factoryd runs here on {top}; to see its state: factory status. Ctrl-C stops it.",
+        flush=True,
+    )
+    _say_which_inbox(top)
+    os.chdir(INSTALLED)
+    os.execve(sys.executable, command(top, program="factory.cli.foreground"), environ)
+
+
+def _launch_or_find(top: str, environ: Mapping[str, str], workers: str | None) -> None:
+    """Start the daemon, or say that another start has just started it; raise FactoryError."""
     try:
-        return launch(top, environ, command(top))
+        launch(top, environ, command(top))
     except FactoryError as error:
         # If several starts run at the same time, one of them gets the lock. Its daemon may not have
         # reported yet that it runs.
         if error.exit_code != RefusedByState.exit_code or not (pid := _other(top)):
             raise
-        return _already(pid, args.workers)
+        _already(top, pid, workers)
 
 
 def stop(args: Namespace) -> int:
@@ -117,11 +136,9 @@ def _countdown(top: str, grace: float) -> Callable[[float], None]:
         text = _waits_for(top)
         if text and sys.stdout.isatty():
             left = "" if grace == float("inf") else f" · {max(0, end - at):.0f} s left"
-            print(
-                f"\r\x1b[K{say.clip(text, 40)}{left} · Ctrl-C stops at once",
-                end="",
-                flush=True,
-            )
+            rest = f"{left} · Ctrl-C stops at once"
+            room = (say.columns() or say.COLUMNS) - len(rest) - 1
+            print(f"\r\x1b[K{say.clip(text, max(12, room))}{rest}", end="", flush=True)
         elif text not in ("", told):
             print(text, flush=True)
         elif told and sys.stdout.isatty():
@@ -334,19 +351,25 @@ def _other(top: str) -> int:
     return pid
 
 
-def _already(pid: int, workers: str | None) -> int:
+def _already(top: str, pid: int, workers: str | None) -> None:
     print(f"already running (pid {pid})")
+    _say_which_inbox(top)
     if workers is not None:
         print(
             f"--workers {workers} was not applied. "
             f"Write this into factory.toml: workers = {workers}"
         )
-    return 0
 
 
-def command(top: str) -> list[str]:
+def _say_which_inbox(top: str) -> None:
+    with suppress(StoreError), place.store(top) as con:
+        for text in place.which_inbox(top, views.inbox(con)):
+            print(text, flush=True)
+
+
+def command(top: str, *, program: str = "factory.daemon") -> list[str]:
     """Return the command that runs the daemon of that repository."""
-    return [sys.executable, "-m", "factory.daemon", top]
+    return [sys.executable, "-m", program, top]
 
 
 def _refuse_dead(pid: int, output: Path) -> None:
@@ -364,13 +387,14 @@ def _greeting(top: str, pid: int) -> Iterator[str]:
     with place.store(top) as con:
         trunk = views.trunk(con)
         yield f"factoryd is running (pid {pid}) on {trunk.branch} {(trunk.commit or '')[:10]}"
-        yield from inferred_lines(views.inferred(con))
+        yield from found_lines(views.inferred(con), short=True)
         for warning in views.warnings(con):
             yield say.paint(f"  ! {say.line(warning)}", "yellow")
         if why := views.names_why(con):
             yield f"  {say.line(why)}"
         inbox = views.inbox(con)
     yield f"  drop task files into {top}/{inbox}/; to see its state: factory status"
+    yield from place.which_inbox(top, inbox)
 
 
 def _end_attempts(top: str) -> int:

@@ -35,6 +35,8 @@ _FRAME = ("schema", "seq", "at", "event", "unit", "attempt", "worker")
 _SENTENCES = ("why", "reason", "detail", "sentence", "outcome", "answer")
 # An event in words for a person. Any other event is shown by its own name, with its details.
 _SAYS = {
+    "daemon.started": "daemon: {state}",
+    "daemon.stopped": "daemon: stopped",
     "task.accepted": "accepted as {name}: {why}",
     "task.replaced": "its task was saved again: {name}",
     "task.rejected": "{name} was not accepted: {why}",
@@ -45,6 +47,7 @@ _SAYS = {
     "unit.cancelled": "cancelled: {why}",
     "unit.retried": "tried again: {why}",
     "unit.prioritized": "priority {was} → {priority}",
+    "unit.submitted": "submitted as attempt {attempt}: {why}",
     "unit.landed": "landed as {commit}",
     "attempt.started": "attempt {attempt} started on {worker}: {agent}",
     "attempt.adopted": "attempt {attempt} still ran and was taken over by {worker}",

@@ -32,6 +32,7 @@ FACTORY: Commands = {
     "pause": "ask",
     "resume": "ask",
     "add": "add",
+    "submit": "ask",
     "check": "add",
     "gate": "gate",
     "config": "config",

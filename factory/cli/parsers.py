@@ -95,7 +95,7 @@ FACTORY: Mapping[str, tuple[Declare, ...]] = {
         declared.pause,
         declared.resume,
     ),
-    "tasks": (declared.add, declared.check),
+    "tasks": (declared.add, declared.submit, declared.check),
     "set-up": (declared.gate, declared.config, declared.doctor),
     "about": (declared.help, declared.version),
 }

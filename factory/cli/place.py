@@ -17,13 +17,68 @@ from factory.store.facts_at import identity_at
 def root() -> str:
     """Return the repository's folder that contains the factory; raise FactoryError if none does."""
     top = repository()
-    if not os.path.isdir(within(top)):
-        raise FactoryError(f"no factory has been started in {top}.\n  start it: factoryd start")
-    return top
+    if os.path.isdir(within(top)):
+        return top
+    if other := _other_with_factory(top):
+        raise FactoryError(
+            f"no factory has been started in {top}; this repository has one in {other}\n"
+            f"  to see its state: cd {other} && factory status"
+        )
+    raise FactoryError(f"no factory has been started in {top}.\n  start it: factoryd start")
 
 
 def repository() -> str:
     """Return the top of the working tree; of the main working tree if only that has a factory."""
+    top = _working_tree()
+    main = _main_worktree(top)
+    if main and os.path.isdir(within(main)) and not os.path.isdir(within(top)):
+        return main
+    return top
+
+
+def which_inbox(top: str, inbox: str) -> list[str]:
+    """Return lines that say which inbox counts, if this is not the working tree `top`."""
+    here = _working_tree()
+    if here == top:
+        return []
+    read = f"{top}/{inbox}/"
+    lines = [f"this is a linked working tree: factoryd reads {read}, not its {inbox}"]
+    if count := task_files(f"{here}/{inbox}"):
+        unread = "task files in this working tree that factoryd does not read"
+        lines.append(f"! {unread}: {count} (move them to {read})")
+    return lines
+
+
+def task_files(inbox: str) -> int:
+    """Return the number of task files in that folder; 0 if it cannot be read."""
+    count = 0
+    try:
+        with os.scandir(inbox) as entries:
+            for entry in entries:
+                is_task = entry.name.lower().endswith(".md")
+                count += is_task and entry.name[0] not in ".#~"
+    except OSError:
+        return 0
+    return count
+
+
+def _other_with_factory(top: str) -> str:
+    """Return the working tree in which the factory of this repository was last started, or ""."""
+    try:
+        with open(os.path.join(_common_dir(top), "factoryd-lock")) as lock:
+            other = lock.read().strip()
+    except OSError:
+        return ""
+    is_ours = other != top and os.path.isdir(within(other))
+    return other if is_ours and _main_of(other) == _main_of(top) else ""
+
+
+def _main_of(top: str) -> str:
+    return _main_worktree(top) or top
+
+
+def _working_tree() -> str:
+    """Return the top of the working tree that contains the current folder."""
     top = here = os.getcwd()
     while not os.path.exists(os.path.join(top, ".git")):
         if _is_bare(top):
@@ -35,9 +90,6 @@ def repository() -> str:
             make = "git init && git commit --allow-empty -m new"
             raise RepositoryError(f"{here} is not in a git repository.\n  make one: {make}")
         top = os.path.dirname(top)
-    main = _main_worktree(top)
-    if main and os.path.isdir(within(main)) and not os.path.isdir(within(top)):
-        return main
     return top
 
 
@@ -93,8 +145,7 @@ def _is_bare(folder: str) -> bool:
 
 def _common_dir(top: str) -> str:
     """Return the git dir that all working trees of the repository share."""
-    main = _main_worktree(top)
-    return os.path.join(main or top, ".git")
+    return os.path.join(_main_of(top), ".git")
 
 
 def _main_worktree(top: str) -> str:

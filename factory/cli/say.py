@@ -7,12 +7,13 @@ import json
 import os
 import re
 import sys
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import repeat
 
-COLUMNS = 80  # one screen
+COLUMNS = 80  # of a terminal that does not tell its width
+_ENDLESS = 1_000_000  # without a terminal, nothing is cut
+_LEAST = 20  # a last cell with less room than this goes below its row
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x9b[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     # OSC, DCS…: titles, links, clipboard
@@ -92,38 +93,116 @@ def _letters(text: str) -> Iterable[tuple[str, int]]:
     return [(letter, wcwidth.width(letter)) for letter in wcwidth.iter_graphemes(text)]
 
 
-def wrap(text: str, *, indent: str = "", room: int = COLUMNS) -> list[str]:
-    """Return the words in lines of at most `room` letters; a longer word has its own line."""
-    return textwrap.wrap(
-        line(text),
-        room,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def columns() -> int | None:
+    """Return how many cells a line of the terminal has; None if the output goes elsewhere."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or COLUMNS
+    except OSError:
+        return COLUMNS
 
 
-def table(rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30) -> list[str]:
-    """Yield rows with columns of at most `most` cells; the last column gets the remaining room."""
-    heads = [_clipped(row[:-1], most) for row in rows]
-    widths = [max(map(width, column)) for column in zip(*heads, strict=True)]
-    room = max(12, COLUMNS - len(indent) - sum(widths) - 2 * len(widths))
-    lines = []
-    for head, row in zip(heads, rows, strict=True):
-        text = indent
-        for cell, wide in zip(head, widths, strict=True):
-            text += cell + " " * (wide - width(cell) + 2)
-        lines.append((text + clip(row[-1], room)).rstrip())
+def wrap(text: str, *, indent: str = "", room: int | None = None) -> list[str]:
+    """Return the words in lines of at most `room` cells; a longer word has its own line.
+
+    Without `room`, the lines are as wide as the terminal, or 80 cells without a terminal.
+    """
+    room = room or columns() or COLUMNS
+    lines = list[str]()
+    row = indent
+    for word in _words(line(text), room - len(indent)):
+        if row == indent:
+            row += word
+        elif width(row) + 1 + width(word) <= room:
+            row += f" {word}"
+        else:
+            lines.append(row)
+            row = indent + word
+    return [*lines, row] if row != indent else lines
+
+
+def _words(text: str, room: int) -> Iterator[str]:
+    """Yield the words; one with wide letters, which needs no space to end a line, in parts."""
+    for word in text.split():
+        if width(word) <= max(room, len(word)):
+            yield word
+            continue
+        part, used = "", 0
+        for letter, cells in _letters(word):
+            if part and used + cells > room:
+                yield part
+                part, used = "", 0
+            part += letter
+            used += cells
+        yield part
+
+
+def joined(parts: Iterable[str], *, indent: str = "", room: int | None = None) -> list[str]:
+    """Return the parts with dots between them; one that does not fit begins the next line.
+
+    A part may have colours.
+    """
+    room = room or columns() or _ENDLESS
+    lines = list[str]()
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines else indent + part
+        if not lines or width(clean(longer)) <= room:
+            lines[-1:] = [longer]
+        else:
+            lines.append(f"{indent}  {part}")
     return lines
 
 
-def _clipped(cells: Sequence[str], most: int) -> list[str]:
-    return [clip(cell, most) for cell in cells]
+def table(
+    rows: Sequence[Sequence[str]], *, indent: str = "  ", most: int = 30, room: int | None = None
+) -> list[str]:
+    """Return rows with columns of at most `most` cells; the last column gets the remaining room.
+
+    On a terminal, longer text is cut, except a single word or a path before the last column,
+    because a person may have to copy it. A cell that has no room in its row goes below it.
+    """
+    limit = room or columns() or _ENDLESS
+    heads = [_heads(row[:-1], most if limit < _ENDLESS else _ENDLESS) for row in rows]
+    widths = [_widest(column, most) for column in zip(*heads, strict=True)]
+    lines = list[str]()
+    for head, row in zip(heads, rows, strict=True):
+        lines += _row(zip(head, widths, strict=True), line(row[-1]), indent, limit)
+    return lines
+
+
+def _row(heads: Iterable[tuple[str, int]], last: str, indent: str, limit: int) -> list[str]:
+    """Return a row of cells with their widths; of several lines if it does not fit on one."""
+    lines = list[str]()
+    text = indent
+    for cell, wide in heads:
+        if text != indent and width(text) + width(cell) > limit:
+            lines.append(text.rstrip())
+            text = f"{indent}    "
+        text += cell + " " * (max(wide - width(cell), 0) + 2)
+    if last and width(text) + min(width(last), _LEAST) > limit:
+        lines.append(text.rstrip())
+        text = f"{indent}    "
+    if last:
+        text += clip(last, limit - width(text))
+    return [*lines, text.rstrip()]
+
+
+def _widest(column: Iterable[str], most: int) -> int:
+    """Return the cells of the widest text in a column, without texts that are too wide for it."""
+    return max((each for each in map(width, column) if each <= most), default=0)
+
+
+def _heads(cells: Sequence[str], most: int) -> list[str]:
+    shown = []
+    for cell in map(line, cells):
+        is_text = " " in cell and not cell.startswith("/")
+        shown.append(clip(cell, most) if is_text else cell)
+    return shown
 
 
 def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    """Yield a titled table after an empty line; nothing if there are no rows."""
+    """Return a titled table after an empty line; nothing if there are no rows."""
     return ["", paint(title, "bold"), *table(rows, most=24)] if rows else []
 
 

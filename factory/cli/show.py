@@ -141,7 +141,7 @@ def _kept(attempt: unit_rows.Attempt) -> Sequence[str]:
     tree = f"tree {attempt.tree[:10]}" if attempt.tree else ""
     is_there = os.path.isdir(attempt.run_dir)  # noqa: PTH112
     folder = attempt.run_dir if is_there else "run dir pruned"
-    return str(attempt.number), held, attempt.commit[:10], tree, folder
+    return str(attempt.number), held, attempt.commit[:10], tree, folder, ""
 
 
 def _left_out(attempts: Sequence[unit_rows.Attempt]) -> Iterator[str]:
@@ -181,6 +181,10 @@ def _chain(con: sqlite3.Connection, unit: unit_rows.Unit) -> Iterator[str]:
         again = f"again: factory retry {unit.id}"
         yield f"  trunk was rewritten and does not hold {unit.commit[:10]} any more; {again}"
     yield from _clash(unit)
+    what = "fail on trunk" if _is_unproven(unit) else "pass on the change"
+    for accept in _accept(con, unit):
+        within = say.lasted(int(accept.limit_s))
+        yield f"  accept must {what}, within {within}: `{say.line(accept.command)}`"
     yield from _needs(con, unit)
     for card in _open_cards(unit):
         yield f"  {card} waits for your answer: factory show {card}"
@@ -197,10 +201,36 @@ def _why(con: sqlite3.Connection, unit: unit_rows.Unit) -> list_rows.Why:
         since=unit.since,
         why=unit.why,
         on_trunk=unit.on_trunk,
+        accept=_accept(con, unit),
         needs=[*_missing(con, unit)],
         cards=_open_cards(unit),
         events=[*unit_views.log(con, unit=unit.id)],
     )
+
+
+def _accept(con: sqlite3.Connection, unit: unit_rows.Unit) -> list[list_rows.Accept]:
+    """Return the accept commands that must still run, each with its time limit."""
+    if unit.state in FINAL:
+        return []
+    commands = unit_views.accept_commands(con, unit.id)
+    if not commands:
+        return []
+    from factory.judging.measured import PROOF_SECONDS, time_limit
+
+    setting = (views.settings(con) or {}).get("gates.timeout_s")
+    found = []
+    for command, runs in commands.items():
+        limit = setting.value if setting else 0
+        if not limit and _is_unproven(unit) and not runs:
+            limit = PROOF_SECONDS
+        limit = limit or time_limit(runs, runs=0)
+        found.append(list_rows.Accept(command=command, limit_s=limit))
+    return found
+
+
+def _is_unproven(unit: unit_rows.Unit) -> bool:
+    """Whether the accept commands must still fail on trunk."""
+    return not unit.proven and "accept" not in unit.approved
 
 
 def _open_cards(unit: unit_rows.Unit) -> list[str]:

@@ -4,7 +4,6 @@ Invariant: imports very little, because people type `factory status` often and s
 loops.
 """
 
-import os
 import re
 import sys
 import time
@@ -40,8 +39,9 @@ def status(args: Namespace) -> int:
 
 def card_lines(card: rows.Escalation, now: datetime) -> Iterator[str]:
     """Yield a card as a person reads it: the question, options with effects, how to answer."""
-    head = f"{card.kind}{_about(card)} · {say.ago(card.since, now)}"
-    yield f"  {say.paint(card.id, 'cyan')}  " + say.paint(head, "dim")
+    first = f"{say.paint(card.id, 'cyan')}  {say.paint(card.kind, 'dim')}"
+    more = filter(None, (_about(card), say.ago(card.since, now)))
+    yield from say.joined([first, *(say.paint(part, "dim") for part in more)], indent="  ")
     for line in say.wrap(card.question, indent="      "):
         yield say.paint(line, "bold")
     yield from _options(card.options)
@@ -54,10 +54,10 @@ def card_lines(card: rows.Escalation, now: datetime) -> Iterator[str]:
 def _about(card: rows.Escalation) -> str:
     """Return how many units the card stops; for one unit, its name unless the question has it."""
     if card.count > 1:
-        return f" · {card.count} units"
+        return f"{card.count} units"
     if not card.units or card.units[0] in re.findall(r"[\w-]+", card.question):
         return ""
-    return f" · {say.clip(card.units[0], 40)}"
+    return say.line(card.units[0])
 
 
 def _likely_answer(card: rows.Escalation) -> str:
@@ -69,8 +69,8 @@ def _likely_answer(card: rows.Escalation) -> str:
 def _options(options: Sequence[rows.Choice]) -> Iterator[str]:
     """Yield labels and effects in full, because a person needs them; in columns if they fit."""
     cells = [(option.key, option.label, option.effect) for option in options]
-    aligned = say.table(cells, indent="      ")
-    if "…" not in "".join(aligned):
+    aligned = say.table(cells, indent="      ", room=say.columns() or say.COLUMNS)
+    if "…" not in "".join(aligned) and len(aligned) == len(cells):
         yield from aligned
         return
     for option in options:
@@ -84,12 +84,15 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
     now = datetime.fromisoformat(seen.at)
     left = _left_in_inbox(seen, top)
     yield from _head(seen, left)
+    for note in place.which_inbox(top, seen.inbox):
+        yield from say.wrap(note)
     if left and seen.daemon.state == "stopped":
         text = f"task files in {seen.inbox}/, accepted by the next start: {left}"
         yield say.paint(text, "yellow")
     step = _next_step(seen, left)
     yield from _cards(seen.escalations, now, is_calm=not step)
     yield from _section("MOVING", _moving(seen, now))
+    yield from command_lines(seen.running, seen.trunk.branch or "trunk", now)
     yield from _section(ENDED, _ended(seen))
     yield from _section("QUEUE", _queue(seen))
     yield from _section("WAITING", _waiting(seen, now))
@@ -100,22 +103,42 @@ def _screen(seen: rows.Status, top: str) -> Iterator[str]:
         yield f"  … and {more} more (factory log has all)"
     yield from _foot(seen)
     if step:
-        yield f"\nnext: {step}"
+        yield ""
+        yield from step
+
+
+def command_lines(commands: Sequence[rows.Command], branch: str, now: datetime) -> Iterator[str]:
+    """Yield the setups and gates that run now, each with the last line of its output."""
+    if not commands:
+        return
+    yield ""
+    yield say.paint("SETUP AND GATES", "bold")
+    for command in commands[:MOST]:
+        about, lasts = what_runs(command, now)
+        name = say.line(command.name)
+        yield from say.joined([command.unit or branch, about, lasts, name], indent="  ")
+        if command.said:
+            yield say.paint("    " + say.clip(command.said, (say.columns() or 200) - 4), "dim")
+    yield from _more(commands)
+
+
+def what_runs(command: rows.Command, now: datetime) -> tuple[str, str]:
+    """Return what runs, and for how long; with the usual time, if it is known."""
+    lasts = say.ago(command.since, now)
+    if command.usual_s is not None:
+        lasts += f", usually {say.lasted(command.usual_s)}"
+    elif command.what == "setup":
+        lasts += ", first time"
+    if command.step is None:
+        return "gate", lasts
+    return f"setup {command.step} of {command.steps}", lasts
 
 
 def _left_in_inbox(seen: rows.Status, top: str) -> int:
     """Return the number of task files in the inbox; 0 if the daemon runs, because it takes them."""
     if seen.daemon.state != "stopped" and any(seen.units.values()):
         return 0
-    count = 0
-    try:
-        with os.scandir(f"{top}/{seen.inbox}") as entries:
-            for entry in entries:
-                is_task = entry.name.lower().endswith(".md")
-                count += is_task and entry.name[0] not in ".#~"
-    except OSError:
-        return 0
-    return count
+    return place.task_files(f"{top}/{seen.inbox}")
 
 
 def _head(seen: rows.Status, left: int) -> Iterator[str]:
@@ -130,9 +153,10 @@ def _head(seen: rows.Status, left: int) -> Iterator[str]:
     trunk = seen.trunk
     if trunk.commit:
         parts.append(f"{say.line(trunk.branch or '')} {trunk.commit[:10]} {trunk.state}")
-    yield " · ".join(parts)
+    yield from say.joined(parts)
     numbers = [f"{count} {state}" for state, count in seen.units.items() if count]
-    yield say.paint(" · ".join(numbers) or _no_units(seen.inbox, left), "dim")
+    for text in say.joined(numbers or [_no_units(seen.inbox, left)]):
+        yield say.paint(text, "dim")
 
 
 def _no_units(inbox: str, left: int) -> str:
@@ -141,8 +165,8 @@ def _no_units(inbox: str, left: int) -> str:
     return f"no units yet: drop a task file into {inbox}/"
 
 
-def _next_step(seen: rows.Status, left: int) -> str:
-    """Return the one command that helps most now, and why; "" if nothing needs a person."""
+def _next_step(seen: rows.Status, left: int) -> list[str]:
+    """Return the one command that helps most now, and why; nothing if nothing needs a person."""
     asking = _asking(seen.escalations)
     if seen.daemon.state == "stopped" and (left or seen.units_open or asking):
         return _step("factoryd start", "until then nothing moves")
@@ -159,19 +183,26 @@ def _next_step(seen: rows.Status, left: int) -> str:
     for unit in seen.last_landed:
         if not unit.on_trunk:
             return _step(f"factory retry {unit.unit}", "trunk has lost its commit")
-    return ""
+    return []
 
 
-def _step(command: str, why: str) -> str:
-    return f"{say.paint(command, 'bold')}  {say.paint(f'({why})', 'dim')}"
+def _step(command: str, why: str) -> list[str]:
+    text = f"next: {say.paint(command, 'bold')}"
+    room = say.columns()
+    if room is None or say.width(f"next: {command}  ({why})") <= room:
+        return [f"{text}  {say.paint(f'({why})', 'dim')}"]
+    below = say.wrap(f"({why})", indent="      ")
+    return [text, *(say.paint(part, "dim") for part in below)]
 
 
 def _cards(cards: Sequence[rows.Escalation], now: datetime, *, is_calm: bool) -> Iterator[str]:
     yield ""
     for card in cards:
         if card.answer:  # a person answered it, but its cause still exists
-            text = f"  {card.id}  {card.kind}: you said “{say.line(card.answer)}”"
-            yield say.paint(text, "dim")
+            begin = f"  {card.id}  "
+            said = say.wrap(f"{card.kind}: you said “{card.answer}”", indent=" " * len(begin))
+            for part in (begin + said[0].lstrip(), *said[1:]):
+                yield say.paint(part, "dim")
     asking = _asking(cards)
     if not asking:
         if is_calm:
@@ -271,7 +302,8 @@ def _more(found: Sequence[object]) -> Iterator[str]:
 def _foot(seen: rows.Status) -> Iterator[str]:
     yield ""
     if seen.budget:
-        yield say.paint(" · ".join(_spending(seen.budget)), "dim")
+        for text in say.joined(_spending(seen.budget)):
+            yield say.paint(text, "dim")
     notes = list(seen.warnings[:MOST])
     if seen.sandbox and seen.sandbox.says:
         notes.append(seen.sandbox.says)

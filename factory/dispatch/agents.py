@@ -9,7 +9,7 @@ from factory.agents.runtime import Runtime, find
 from factory.agents.runtime_file import parse_runtime
 from factory.ground.conventions import Conventions
 from factory.ground.errors import ConfigError, did_you_mean
-from factory.ground.reserved import NO_AGENT
+from factory.ground.reserved import NO_AGENT, TAKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ def the_runtime(name: str, conventions: Conventions) -> Runtime:
     file = conventions.runtimes.get(name)
     if file is None:
         raise ConfigError(_unknown(name, conventions.runtimes))
-    if name == NO_AGENT:
+    if name in TAKEN:
         raise ConfigError(
-            f"{file.where}: the name {name} is reserved for units with `run`; "
+            f"{file.where}: the name {name} is reserved for units without an agent; "
             "give the runtime another name"
         )
     return parse_runtime(name, file.text, where=file.where)

@@ -12,14 +12,26 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from factory.store.unit import SPENDS, EndReason, Unit, UnitState
+from factory.store.waits import behind
 
 MOST_BYTES = 2048  # of the paths that a unit keeps
 MOST_BEHIND = 20  # queued units that a unit waits for
 TAKES = 2  # from so many conflicts in a row on, a unit goes before units with a better priority
 
-_AHEAD = "which is ahead of it in"
-
 Limit = Callable[[Unit], float]  # the minutes of an attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A wait for a unit that is ahead in the same file."""
+
+    ahead: str  # the unit
+    path: str
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads about the unit that waits."""
+        return behind(self.ahead, self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +78,6 @@ def holders(units: Iterable[Unit], limit: Limit, now: datetime) -> dict[str, Uni
     return found
 
 
-def waits(ahead: str, path: str) -> str:
-    """Return the sentence about a unit that waits for another unit with the same path."""
-    return f"waits for {ahead}, {_AHEAD} {path}"
-
-
-def is_wait(why: str) -> bool:
-    """Return whether the sentence comes from `waits`."""
-    return _AHEAD in why
-
-
 class Precedence:
     """Decides which units with contested paths may start now; knows all open units."""
 
@@ -102,7 +104,7 @@ class Precedence:
     def _behind_contested(self, unit: Unit) -> str:
         for path in unit.contested:
             if path in self._last:
-                return waits(self._last[path], path)
+                return behind(self._last[path], path)
         return ""
 
     def _behind_queued(self, unit: Unit) -> str:
@@ -112,7 +114,7 @@ class Precedence:
         for name in unit.behind:
             other = self._queued.get(name)
             if other is not None and other.since <= unit.since:
-                return waits(name, unit.contested[0])
+                return behind(name, unit.contested[0])
         return ""
 
     def _line_up(self, unit: Unit) -> None:

@@ -24,6 +24,7 @@ from factory.dispatch.proofs import Proofs, is_unproven
 from factory.dispatch.stops import Stops
 from factory.dispatch.waits import AT_ONCE, Waits
 from factory.ground.daemon_state import DaemonState, Stopping, now
+from factory.ground.reserved import PERSON
 from factory.judging.rulings import Ruling
 from factory.judging.trunk_judge import TrunkJudge
 from factory.people import cards as words
@@ -107,8 +108,6 @@ class Pool:
         self._proofs.keep(units, facts)
         proving = self._fill(units, facts, stopped) if self._state.takes_work else []
         self._proofs.run(proving, facts, group)
-        for unit in proving:
-            self._say_why(unit, self._proofs.why(unit), at)
 
     # ── facts and cards ──
 
@@ -165,6 +164,11 @@ class Pool:
             ask = words.unreadable(unit, unread(spec))
             self._escalations.wait(unit, ask, now=facts.at)
             return False
+        if unit.state is UnitState.READY and unit.agent == PERSON:
+            # Only a person can go on: a new store, or a start from trunk, made the unit ready.
+            ask = words.not_landed(unit, unit.why or "its work is not on record", "")
+            self._escalations.hold(unit, ask, now=facts.at, why="waits for new work of a person")
+            return False
         setback = self._proofs.setback(unit)
         if isinstance(setback, Ask):
             self._escalations.wait(unit, setback, now=facts.at)
@@ -176,6 +180,8 @@ class Pool:
     def _fill(self, units: Sequence[Unit], facts: Facts, stopped: Stops) -> list[Unit]:
         """Start units; return the next units whose accept commands must run before they start."""
         startable = self._startable(units, facts, stopped)
+        if any(unit.state is UnitState.READY and unit.priority for unit in startable):
+            self._trunk_judge.ask(facts.at)
         limits = self._state.settings.limits
         known = vars(facts.conditions)
         conditions = Conditions(**known | {"trunk_red": self._trunk_judge.is_red})
@@ -204,8 +210,8 @@ class Pool:
             if choice.hook is not None:
                 self._hang(choice.unit, choice.hook, facts)
                 continue
-            told.add(choice.unit.id)
             if choice.why:
+                told.add(choice.unit.id)
                 self._say_why(choice.unit, choice.why, facts.at)
             else:
                 proving.append(choice.unit)

@@ -5,6 +5,7 @@ judgings. If the commands of a unit cannot run, factoryd tries again after longe
 After the third failure a card asks a person. No other unit waits for these commands.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,8 +25,9 @@ from factory.people.escalations import Escalations
 from factory.repo.benches import Yielding
 from factory.store.journal import Event
 from factory.store.ports import Store
+from factory.store.records import Fact
 from factory.store.spec import Spec
-from factory.store.starts import TURN
+from factory.store.starts import PROOFS
 from factory.store.unit import Unit, UnitState
 
 # For so long after its turn came, a proof gives way to judgings. Without an end, units that need a
@@ -49,14 +51,21 @@ class Proving:
     unit: str
     accept: tuple[str, ...]
     scope: anyio.CancelScope
-    waits: bool = True  # for a bench
-    why: str = BENCH  # what a person reads about the unit
+    began: datetime | None = None  # None: they wait for a bench
+    seconds: float = 0.0  # how long they may take from then on
 
-    def begin(self, seconds: float, at: datetime) -> None:
-        """Note that there is a bench; `seconds`: how long the commands may take."""
-        began = f"{at.astimezone(UTC):%H:%M:%S} UTC"
-        self.waits = False
-        self.why = f"accept runs on trunk since {began}, for at most {_lasting(seconds)}"
+    @property
+    def waits(self) -> bool:
+        """Whether the commands wait for a bench."""
+        return self.began is None
+
+    @property
+    def why(self) -> str:
+        """What a person reads about the unit."""
+        if self.began is None:
+            return BENCH
+        since = f"{self.began.astimezone(UTC):%H:%M:%S} UTC"
+        return f"accept runs on trunk since {since}, for at most {_lasting(self.seconds)}"
 
 
 class Proofs:
@@ -108,21 +117,21 @@ class Proofs:
                 self._end(proving)
         if due is not None and due.id not in self._running:
             self._begin(due, facts.spec(due).accept, group)
+        self._tell(facts.at)
 
     def stop(self, at: datetime) -> None:
         """End all proofs, because no unit starts any more."""
         for proving in list(self._running.values()):
             self._end(proving)
-            unit = self._store.get(Unit, proving.unit)
-            if unit is not None and unit.why == proving.why:
-                self._store.write(Event.UNIT_READY, replace(unit, why=TURN), now=at, unit=unit.id)
+        self._tell(at)
 
-    def why(self, unit: Unit) -> str:
-        """Return what an unproven unit waits for."""
-        if not self._failed.is_due(unit.id):
-            return unit.why
-        proving = self._running.get(unit.id)
-        return proving.why if proving else TURN
+    def _tell(self, at: datetime) -> None:
+        """Write what `factory status` says about the units whose commands run or are next."""
+        whys = {proving.unit: proving.why for proving in self._running.values()}
+        fact = Fact(name=PROOFS, value=json.dumps(whys))
+        known = self._store.get(Fact, PROOFS)
+        if fact.value != (known.value if known else "{}"):
+            self._store.write(Event.FACT_CHANGED, fact, now=at, fact=PROOFS)
 
     def _next(self, units: Sequence[Unit]) -> Unit | None:
         """Return the first unit whose commands should wait for a bench now."""
@@ -166,7 +175,8 @@ class Proofs:
         self._settle(proving, proof)
 
     def _begun(self, proving: Proving, seconds: float) -> None:
-        proving.begin(seconds, now())
+        proving.began = now()
+        proving.seconds = seconds
         self._state.pool.send()
 
     def _settle(self, proving: Proving, proof: Proof) -> None:

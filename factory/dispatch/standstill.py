@@ -11,18 +11,16 @@ from datetime import datetime
 import anyio
 
 from factory.dispatch.facts import needed
-from factory.dispatch.moves import START, STUCK, Allowed, Expected, Line, expected
+from factory.dispatch.moves import STUCK, Allowed, Expected, Line, expected
 from factory.dispatch.pauses import resting
 from factory.ground.daemon_state import DaemonState, Stopping, now
 from factory.judging.judge import Judge
 from factory.people import cards as words
 from factory.people.causes import Ask, cause, parse
 from factory.people.escalations import Escalations
-from factory.store.fact_values import value_of
 from factory.store.ports import Store
 from factory.store.records import Attempt, Card, Fact, Hook
 from factory.store.spec import Spec
-from factory.store.starts import TRUNK_IS_RED
 from factory.store.unit import NO_PROOF, Unit, UnitState
 from factory.store.waits import missing
 
@@ -108,14 +106,8 @@ class Standstill:
             known = {each.id: each.state for each in line.units}
             said = missing(move.missing, None, known, now=line.at, own=unit.id)
             return words.need_missing(unit, about, said, move.missing)
-        red = self._red() if move.about == START else ""
-        told = "\n".join(filter(None, [unit.why, red, *self._state.broken.values()]))
+        told = "\n".join(filter(None, [unit.why, *self._state.broken.values()]))
         return words.stuck(unit, about, since=since, limits=move.limits, told=told)
-
-    def _red(self) -> str:
-        """Return why ready units do not start if a person has answered the card of a red trunk."""
-        is_red = value_of(self._store, "trunk", {}).get("state") == "red"
-        return TRUNK_IS_RED if is_red else ""
 
     # ── the facts ──
 

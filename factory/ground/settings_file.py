@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from factory.ground import bounded, settings
 from factory.ground.bounded import TooLarge
 from factory.ground.errors import ConfigError, did_you_mean
-from factory.ground.reserved import NO_AGENT
+from factory.ground.reserved import NO_AGENT, PERSON
 from factory.ground.settings import Settings, flat, nested
 from factory.ground.toml_lines import line_of
 
@@ -42,6 +42,8 @@ def _number(value: object) -> object:
 def _agent(name: str) -> str:
     if name == NO_AGENT:
         raise ValueError("run is not an agent: it stands for units that run a command")
+    if name == PERSON:
+        raise ValueError("person is not an agent: it stands for work that a person submitted")
     return name
 
 

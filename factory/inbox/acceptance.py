@@ -33,6 +33,7 @@ class Dropped:
     source: str  # the intake name
     at: datetime  # when it was dropped
     ignored: tuple[str, ...] = ()  # keys that the agent who wrote it may not set
+    unit: str = ""  # the id of the new unit, if it is known before
 
 
 class Acceptance:
@@ -58,8 +59,8 @@ class Acceptance:
         """
         name = dropped.name
         file = task_file.parse(dropped.text, name)
-        before = self._unstarted(name)
-        unit = before or self._blank(dropped, now)
+        before = None if dropped.unit else self._unstarted(name)
+        unit = before or self._blank(dropped, file.title, now)
         spec = spec_from(file, unit=unit.id, name=name, source=dropped.source)
         spec = replace(spec, ignored=(*spec.ignored, *dropped.ignored))
         unit = as_asked(unit, spec)
@@ -112,8 +113,8 @@ class Acceptance:
                 newest = unit
         return newest
 
-    def _blank(self, dropped: Dropped, now: datetime) -> Unit:
-        free = task_file.free_id(dropped.name, self._is_taken)
+    def _blank(self, dropped: Dropped, title: str, now: datetime) -> Unit:
+        free = dropped.unit or task_file.free_id(dropped.name, self._is_taken, title=title)
         return Unit(
             id=free,
             title="",

@@ -122,16 +122,19 @@ class Intake:
         text: str,
         now: datetime,
         ignored: tuple[str, ...] = (),
+        *,
+        unit: str = "",
     ) -> str:
         """Accept a task that the factory itself wrote, and return the unit's id.
 
-        `ignored`: keys in the text that its agent may not set. Raises TaskFileError.
+        `ignored`: keys in the text that its agent may not set. `unit`: the id of the new unit, if
+        the caller has chosen a free one. Raises TaskFileError.
         """
         file = self._folder / "taken" / f"{OWN}{secrets.token_hex(8)}-{name}"
         with faults.step("inbox.hang"):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-        return self._acceptance.accept(Dropped(name, text, file.name, now, ignored), now)
+        return self._acceptance.accept(Dropped(name, text, file.name, now, ignored, unit), now)
 
     @property
     def rejected(self) -> Path:

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from factory.dispatch.scheduling import circle
 from factory.ground.errors import TaskFileError, did_you_mean
+from factory.ground.reserved import PERSON
 from factory.ground.scope import covers
 from factory.inbox.dropped import shown
 from factory.store.ports import Store
@@ -177,6 +178,8 @@ class _Split:
         }
         for name in INHERITED:
             fields[name] = getattr(self.spec, name)
+        if self.spec.agent == PERSON:  # an agent took the unit over
+            del fields["agent"]
         fields["accept"] = accept
         if not file.body.strip() and "title" not in file.lines:  # the whole may have only `run`
             raise TaskFileError("has no task", form="write the task below the front matter")

@@ -103,7 +103,11 @@ def rules_of(
     if setup.inferred:
         sources += files.matching(*setup.inputs)
     return Rules(
-        gates=gates, setup=setup, sources=frozenset(sources), unread=frozenset(files.unread)
+        gates=gates,
+        setup=setup,
+        sources=frozenset(sources),
+        unread=frozenset(files.unread),
+        skipped=ci.skipped if ci else (),
     )
 
 

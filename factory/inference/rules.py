@@ -6,7 +6,7 @@ Invariant: a digest covers everything that affects a verdict or an environment, 
 import hashlib
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -94,6 +94,21 @@ class Setup:
             reason=f"{self.reason}; {other.reason}",
         )
 
+    def shown(self, *, again: bool = False) -> list[str]:
+        """Return the commands as a person types them; `venv` stands for the environment.
+
+        `again`: only those that build the tree's own packages.
+        """
+        lines = []
+        for command in self.rebuild if again else self.commands:
+            words = []
+            for word in command:
+                words.append(word.replace("{venv}", "venv").replace("{python}", "python3"))
+            lines.append(words[-1] if words[0] == "sh" else shlex.join(words))
+        if self.script:
+            lines.append(f"sh {self.reason}")
+        return lines
+
     @property
     def inferred(self) -> bool:
         """Whether the setup was inferred from manifests. Otherwise a script describes it."""
@@ -119,6 +134,15 @@ class Setup:
         return tuple(path for path in self.keeps if not _holds_dependencies(path))
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A step of CI that is not run here, and why not."""
+
+    code: str
+    origin: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """How to judge one commit. A guard refuses a change of `sources` without permission."""
@@ -128,6 +152,8 @@ class Rules:
     sources: frozenset[str] = frozenset()
     # files whose content matters, but that are too large to read
     unread: frozenset[str] = frozenset()
+    # steps that judge in CI and not here; no verdict depends on them
+    skipped: tuple[Skipped, ...] = field(default=(), compare=False)
 
     def sources_among(self, changed: Iterable[str]) -> frozenset[str]:
         """Return `sources`, and those changed or new paths that an inferred setup would read."""

@@ -26,14 +26,15 @@ def gates(files: Files) -> Iterator[Gate]:
         ("tox", _tox_environments(files), "tox.ini"),
         ("nox", _nox_sessions(files), "noxfile.py"),
     ):
-        found = list(_gates_of(program, names, origin))
+        found = list(_gates_of(program, names, origin))[:MOST_ENVIRONMENTS]
         if any(gate.group == TESTS for gate in found):
             yield from found
             return
 
 
 def _gates_of(program: str, names: Sequence[str], origin: str) -> Iterator[Gate]:
-    for name in names[:MOST_ENVIRONMENTS]:
+    """Yield the gates of environments; `py`, which has the tests, is the first."""
+    for name in sorted(names, key=lambda name: name != "py"):
         kind = scripts.kind_by_name(name)
         if kind == "test" or kind in _CHECKING:
             option = ("run", "-e") if program == "tox" else ("-s",)

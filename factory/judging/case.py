@@ -31,6 +31,7 @@ class Case:
     stacked: bool = False  # units below it have not landed yet, and may be the cause of a red gate
     on: str = ""  # the older trunk commit below it, if it is judged only to find a clash
     reruns: bool = True  # whether red gates run again; false if its commands should fail
+    afresh: bool = False  # whether gates with a settled verdict run too
     trunk: str = ""  # the trunk commit whose code may make things that other cases use
     trunk_tree: str = ""  # the tree of this trunk commit
     # The tree without the change, then the accept commands that failed on it, as they must.
@@ -44,6 +45,7 @@ class Case:
             self.bench.place,
             FIRST_BENCH + int(number or 0),
             keeps=self.rules.setup.dependencies,
+            unit=self.unit,
             caches="benches",
             candidate="" if self.commit == self.trunk else self.tree,
             shows=self.tree,

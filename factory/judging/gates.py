@@ -49,11 +49,17 @@ class Judgement:
     verdicts: tuple[Verdict, ...] = ()
     failed: SetupFailed | None = None
     endless: str = ""  # the first command that did not end within its time limit
+    group: tuple[Trial, ...] = ()  # the gates that ran side by side when one of them was killed
 
     @property
     def red(self) -> tuple[Verdict, ...]:
         """The verdicts that are not ok."""
         return tuple(verdict for verdict in self.verdicts if not verdict.ok)
+
+    @property
+    def killed(self) -> tuple[Gate, ...]:
+        """The gates that a program ended which is not factoryd; maybe they did it themselves."""
+        return tuple(trial.gate for trial in self.group if trial.killed)
 
 
 class Gates:
@@ -88,6 +94,13 @@ class Gates:
         if judgement.answer is Answer.RED and passes:
             return replace(judgement, answer=Answer.GREEN)
         return judgement
+
+    async def count_as_red(self, case: Case, judgement: Judgement) -> Judgement:
+        """Return the judgement with a red verdict on each killed gate, which is not settled."""
+        verdicts = [*judgement.verdicts]
+        for trial in judgement.group:
+            verdicts.append(await self.verdicts.record(case, trial, disturbed=True))
+        return Judgement(answer=Answer.RED, verdicts=tuple(verdicts))
 
     # ── the limits in force ──
 
@@ -179,16 +192,21 @@ class Gates:
             if isinstance(prepared, SetupFailed):
                 return _unprepared(prepared), []
             ready, clean = prepared
-            course = self._begun(case, adoption.about, course)
+            course = self._begun(case, gates, adoption.about, course)
             return await self._go_through(case, gates, ready, course, clean=clean, stop=stop)
 
-    def _begun(self, case: Case, about: str, course: Course | None) -> Course:
+    def _begun(
+        self, case: Case, gates: Sequence[Gate], about: str, course: Course | None
+    ) -> Course:
         """Return the course. If a setup has run since it began, return a new course."""
         folder = case.place.folder
         noted = self._underway.at(folder)
         if course and noted and noted.nonce == course.record.nonce:
             return course
-        return Course(self._underway.begin(folder, case.what, tree=case.tree, about=about))
+        named = {gate.digest: (gate.name, self.verdicts.usual(gate)) for gate in gates}
+        shown = {"unit": case.unit, "gates": named}
+        record = self._underway.begin(folder, case.what, tree=case.tree, about=about, shown=shown)
+        return Course(record)
 
     async def _go_through(
         self,
@@ -210,7 +228,7 @@ class Gates:
         endless = ""
         for group in _groups(gates):
             keys = {key_of(case, gate, ready, sandbox): gate for gate in group}
-            known = self.verdicts.settled(keys)
+            known = {} if case.afresh else self.verdicts.settled(keys)
             asked = [course.trial(gate, key) for key, gate in keys.items() if key not in known]
             if asked:
                 await self._batches.run(case, asked, ready, course, clean=clean)
@@ -272,14 +290,22 @@ def _broken_off(trials: Sequence[Trial]) -> Judgement | None:
                 "Install it in conventions/workspace/setup.sh."
             )
             return Judgement(answer=Answer.SETUP, failed=SetupFailed(sentence=sentence))
+    return _unsettled(trials)
+
+
+def _unsettled(trials: Sequence[Trial]) -> Judgement | None:
+    """Return a judgement if a run says nothing about the tree."""
     for trial in trials:
         if trial.last.exit.cause == "unconfined":
             return Judgement(answer=Answer.UNSETTLED, failed=unconfined(trial.last))
     for trial in trials:
         # If the disk is full, a red gate says nothing about the tree.
-        is_disk_full = not trial.last.ok and lacking([trial.last.log.parent])
-        if is_disk_full or trial.interrupted:
+        if not trial.last.ok and lacking([trial.last.log.parent]):
             return Judgement(answer=Answer.UNSETTLED, failed=_killed(trial))
+    for trial in trials:
+        if trial.interrupted:
+            group = tuple(trials)
+            return Judgement(answer=Answer.UNSETTLED, failed=_killed(trial), group=group)
     return None
 
 

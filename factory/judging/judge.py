@@ -42,7 +42,7 @@ class Judge:
 
     def seconds(self, accept: Sequence[str]) -> float:
         """Return how long a judging may take at most, by the limits in force, without its setup."""
-        ruling = self.rulings.current
+        ruling = self.rulings.latest
         return self._gates.seconds(ruling.rules, accept) if ruling else 0
 
     def proof_seconds(self, accept: Sequence[str]) -> float:
@@ -51,7 +51,7 @@ class Judge:
 
     def setup_seconds(self) -> float:
         """Return how long the setup of trunk may take at most."""
-        ruling = self.rulings.current
+        ruling = self.rulings.latest
         return setup_seconds(ruling.rules.setup) if ruling else 0
 
     async def judge(
@@ -81,7 +81,10 @@ class Judge:
             ask = partial(self._gates.judge, case, accept=accept, stop=_may_stop(unit))
             judgement = await _asked(ask)
             if judgement.answer is Answer.SETUP and unit and not case.stacked:
-                judgement = await self._cleared(case, judgement, ask)
+                if not judgement.killed:
+                    judgement = await self._cleared(case, judgement, ask)
+                elif _may_stop(unit):  # else later gates must be known, and they have no verdict
+                    judgement = await self._after_kills(case, judgement, ask)
             if judgement.answer is Answer.NO_GATE:
                 return await self._ungated(case, accept, unit)
             return _ruled(judgement)
@@ -100,6 +103,22 @@ class Judge:
         if again.failed is None or again.failed.suspect is not Suspect.UNKNOWN:
             return again
         return replace(again, failed=replace(again.failed, suspect=Suspect.UNIT))
+
+    async def _after_kills(self, case: Case, judgement: Judgement, ask: Ask) -> Judgement:
+        """Return the judgement of a unit directly on trunk, after its gates were killed each time.
+
+        The unit is to blame only if these gates run to their end on trunk now, and are killed again
+        on its tree after that.
+        """
+        on_trunk = replace(case.by_trunk, unit="", proof=(), afresh=True)
+        control = await _asked(partial(self._gates.judge_some, on_trunk, judgement.killed))
+        if control.failed is not None:
+            return judgement
+        again = await ask()
+        if again.answer is not Answer.UNSETTLED:
+            return again
+        is_same = bool(again.killed) and set(again.killed) <= set(judgement.killed)
+        return await self._gates.count_as_red(case, again) if is_same else judgement
 
     async def judge_trunk(self, tip: str) -> Ruled:
         """Judge trunk's commit by all its gates, also by the checks that are only advisory."""
@@ -264,7 +283,7 @@ async def _asked(ask: Ask) -> Judgement:
         judgement = await ask()
         if judgement.answer is not Answer.UNSETTLED:
             return judgement
-    return Judgement(answer=Answer.SETUP, failed=_always(judgement.failed))
+    return replace(judgement, answer=Answer.SETUP, failed=_always(judgement.failed))
 
 
 def _always(failed: SetupFailed | None) -> SetupFailed:

@@ -33,6 +33,7 @@ class Place:
     contents: Contents  # returns the tracked paths in the tree → the ids of their content
     ignored: Ignored = _nothing  # returns what git ignores in the tree
     keeps: Sequence[str] = ()  # folders of dependencies in the tree (node_modules)
+    unit: str = ""  # the unit that it serves; "" for trunk
     caches: str = "workspaces"  # which of the factory's caches commands use here
     shows: str = ""  # the tree's id, which is the key of what setup builds in the tree
     # The tree's id if the tree is not trunk's. Other verdicts must not depend on such a tree. So

@@ -66,6 +66,7 @@ class Rulings:
         self._shipped = shipped
         self._files = RuleFiles(own)
         self._known: dict[str, Ruling] = {}
+        self._of_trunk: Ruling | None = None
         self._folder = CONVENTIONS  # the name of the conventions folder in trunk
 
     async def of(self, commit: str, *, advisory: bool = False) -> Ruling:
@@ -91,6 +92,7 @@ class Rulings:
         """Take `tip` as trunk's commit, and return its ruling."""
         self.tip = tip
         ruling = await self.of(tip)
+        self._of_trunk = self._known.get(tip, self._of_trunk)
         self._folder = folder_of(ruling.layout, known=self._folder)
         return ruling
 
@@ -98,6 +100,12 @@ class Rulings:
     def current(self) -> Ruling | None:
         """The ruling of trunk's last known commit."""
         known = self._known.get(self.tip)
+        return self._as_answered(known) if known else None
+
+    @property
+    def latest(self) -> Ruling | None:
+        """The current ruling, or the one before while that of a new commit is read."""
+        known = self._known.get(self.tip) or self._of_trunk
         return self._as_answered(known) if known else None
 
     @property

@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from signal import Signals
 
+import anyio
 from anyio import to_thread
 
 from factory.child.killed import killed_by
@@ -126,11 +128,26 @@ class Building:
         place = self._place
         ignored = tuple(await place.ignored())
         outset = Outset(asked=asked, stamp=stamp, ignored=ignored, again=before is not None)
-        told = outset.told()
+        steps = self._setup.shown(again=outset.again)
+        name = f"{self._setup.digest} {'again' if outset.again else 'whole'}"
         record = self._underway.begin(
-            place.folder, "setup", tree=place.shows, about=self.about, found=told
+            place.folder,
+            "setup",
+            tree=place.shows,
+            about=self.about,
+            found=outset.told(),
+            shown={
+                "unit": place.unit,
+                "steps": steps,
+                "usual": self._underway.durations.of(name),
+            },
         )
-        return await self._see_through(record, outset, before=before)
+        began = anyio.current_time()
+        made = await self._see_through(record, outset, before=before)
+        if steps and isinstance(made, Ready):
+            took = anyio.current_time() - began
+            self._underway.durations.note(name, took, now=datetime.now(UTC))
+        return made
 
     # ── after an earlier daemon ──
 

@@ -6,6 +6,7 @@ Invariant: if a run changed the tree that it judged, the run did not pass.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 
 from factory.child.killed import killed_by
 from factory.child.process import Exit
@@ -67,6 +68,12 @@ class Trial:
         return ended.cause in ("lost", "stopped", "unconfined")
 
     @property
+    def killed(self) -> bool:
+        """Whether a program that is not factoryd ended the last run; maybe the gate did it."""
+        ended = self.last.exit
+        return not ended.left and (ended.cause == "lost" or bool(killed_by(ended)))
+
+    @property
     def red(self) -> bool:
         """Whether the last run failed because of the tree or the gate."""
         return not (self.last.ok or self.interrupted or self.missing)
@@ -115,6 +122,8 @@ def _ending(ran: Ran, command: str) -> str:
         return f"[ended after {ran.exit.seconds:.1f} s: it took too long]"
     if ran.exit.cause == "overran":
         return f"[ended: it used too much: {ran.exit.detail}]"
+    if killed_by(ran.exit):
+        return f"[ended by {Signals(killed_by(ran.exit)).name}, which factoryd did not send]"
     if ran.exit.signal:
         return f"[ended by signal {ran.exit.signal}]"
     return ran.exit.detail

@@ -156,6 +156,12 @@ class TrunkJudge:
             form=check_form(told(first.command, first.tail)),
         )
 
+    def ask(self, at: datetime) -> None:
+        """Raise the card of a red trunk again if a person closed it to let units land."""
+        if self._ruled is not None and self._ruled.red:
+            if self._escalations.open_card(TRUNK_RED) is None:
+                self._escalations.raise_card(self.card(self._ruled), now=at)
+
     @property
     def is_judging(self) -> bool:
         """Whether trunk is being judged now."""
@@ -317,17 +323,17 @@ class TrunkJudge:
             "commit": tip,
             "state": state,
             "gates_red": self._ruled.gates_red if self._ruled else [],
-            "missing": self._missing(known),
+            "missing": _recorded_missing(known) if self.missing is None else self.missing,
         }
         fact = Fact(name="trunk", value=json.dumps(told))
         if fact != known:
             self._store.write(Event.TRUNK_JUDGED, fact, now=now(), state=state, commit=tip)
 
-    def _missing(self, known: Fact | None) -> list[str]:
-        if self.missing is not None or known is None:
-            return self.missing or []
-        recorded: list[str] = json.loads(known.value).get("missing", [])
-        return recorded
+
+def _recorded_missing(known: Fact | None) -> list[str]:
+    """Return the landed units that trunk does not contain, as the fact about trunk says."""
+    recorded: list[str] = json.loads(known.value).get("missing", []) if known else []
+    return recorded
 
 
 async def _calibrated(judge: Judge, store: Store, tip: str) -> Ruled:

@@ -54,6 +54,11 @@ class Verdicts:
             return PROOF_SECONDS
         return time_limit(measured, runs=runs)
 
+    def usual(self, gate: Gate) -> float | None:
+        """Return the median of the seconds of the gate's green runs; None if there are none."""
+        measured = sorted(self._measured.of(gate.name))
+        return measured[len(measured) // 2] if measured else None
+
     def reruns(self, gate: Gate) -> int:
         """Return how often the gate runs again when it is red."""
         if gate.flaky_reruns is None:

@@ -7,7 +7,7 @@ what an action does to the unit; line_cards.py has the cards about the line.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from factory.ground.reserved import NO_AGENT
+from factory.ground.reserved import NO_AGENT, PERSON, TAKEN
 from factory.ground.sentences import shown
 from factory.ground.times import clock
 from factory.people.actions import (
@@ -53,6 +53,12 @@ SPLIT: Choice = (
 )
 # This choice is for units with `run`, because there no agent reads an answer.
 RERUN: Choice = ("Run it again", "the same command once more, on the newest trunk", Rerun())
+# This choice is for work that a person submitted: no agent has worked on it.
+RESUBMIT: Choice = (
+    "I submit it again",
+    "change the branch, then factory submit BRANCH; it replaces this work",
+    Wait(),
+)
 RECHECK: Choice = ("Try again", "fix the cause first; waiting units continue", Recheck())
 AFRESH: Choice = (
     "Start again from trunk",
@@ -154,6 +160,24 @@ def attempts_exhausted(
     )
 
 
+def not_landed(unit: Unit, detail: str, evidence: str) -> Ask:
+    """Return the card for submitted work that does not land."""
+    asks = f"{unit.id}, which was submitted, does not land: {one_line(detail)}. What now?"
+    agent = (
+        "Let an agent continue",
+        "new attempts start from this work; they get a hint if you answer with one",
+        Retry(),
+    )
+    return Ask(
+        CardKind.ATTEMPTS_EXHAUSTED,
+        cause("attempts_exhausted", unit.id),
+        asks,
+        [RESUBMIT, agent, CANCEL],
+        evidence,
+        f"factory diff {unit.id}; factory log {unit.id}",
+    )
+
+
 def conflict(unit: Unit, detail: str) -> Ask:
     """Return the card for a unit without attempts left that still conflicts with trunk."""
     asks = f"{unit.id} still {one_line(detail)} after {_attempts(unit)}. What now?"
@@ -244,7 +268,7 @@ def guard(
     choices: list[Choice] = []
     asks = "What now?"
     if unit.agent != NO_AGENT:
-        choices.append(SEND_BACK)
+        choices.append(_for(unit, SEND_BACK))
     if liftable:
         choices.append(("Let it land", lands, Approve()))
         asks = "Should it land?"
@@ -280,7 +304,7 @@ def review(unit: Unit, *, said: str) -> Ask:
     """Return the card for a green unit whose task says `review: required`."""
     asks = f"{unit.id} is green and waits for your review: {unit.title}"
     choices: list[Choice] = [("Approve", "it lands", Approve()), _for(unit, SEND_BACK)]
-    if unit.agent != NO_AGENT:
+    if unit.agent not in TAKEN:
         choices.append(SMALLER)
     choices.append(CANCEL)
     about = cause("review", f"{unit.id}:{unit.submission}")
@@ -423,6 +447,9 @@ def unit_spent(unit: Unit, *, used: str, cap: str) -> Ask:
 
 
 def _for(unit: Unit, choice: Choice) -> Choice:
+    """Return the choice, or what takes its place for a unit without an agent."""
+    if unit.agent == PERSON:
+        return RESUBMIT
     return RERUN if unit.agent == NO_AGENT else choice
 
 

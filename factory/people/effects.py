@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
+from factory.ground.reserved import PERSON
 from factory.people.actions import (
     Afresh,
     Answer,
@@ -87,9 +88,15 @@ def _retry(unit: Unit, card: Card, now: datetime) -> Moved:
         fresh=unit.fresh or card.kind in (CardKind.GUARD, CardKind.OUT_OF_SCOPE),
         submission="",
         cause="",
+        agent=taken_over(unit.agent),
     )
     why = f"{card.id} was answered: try again"
     return Event.UNIT_RETRIED, advance(again, UnitState.READY, now=now, why=why)
+
+
+def taken_over(agent: str) -> str:
+    """Return who makes the next attempt; after a person, that is the configured agent."""
+    return "" if agent == PERSON else agent
 
 
 def _approve(unit: Unit, card: Card, now: datetime) -> Moved:

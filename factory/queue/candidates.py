@@ -4,7 +4,7 @@ Invariant: an error in a step of one unit stops no other unit.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -13,10 +13,11 @@ from typing import TypeVar
 import anyio
 
 from factory.attempt.outcomes import Outcomes, Refusal
-from factory.dispatch import contested
+from factory.dispatch.contested import Behind
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import GitError
 from factory.ground.log import TICK_BROKE, log
+from factory.ground.reserved import PERSON
 from factory.inference.rules import Rules
 from factory.judging.guards import AGENTS, GATES
 from factory.judging.retries import sentence_of, trace_of
@@ -58,6 +59,8 @@ class Candidates:
         setbacks: Setbacks,
     ) -> None:
         self.aside: dict[str, str] = {}  # units outside of the chain, each with the reason
+        # units that wait for an attempt at the same path
+        self.behind: Mapping[str, Behind] = {}
         self._store = store
         self._state = state
         self.trunk = trunk
@@ -131,17 +134,12 @@ class Candidates:
 
     async def in_turn(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Unit]:
         """Return the units without those that wait for an attempt at the same path."""
-        waiting = await self._turns.waiting(units, tip, at)
+        self.behind = await self._turns.waiting(units, tip, at)
         for unit in units:
-            why = waiting.get(unit.id, "")
-            if why:
+            if unit.id in self.behind:
                 # If it already conflicts with trunk, it goes back now.
                 await self.chain([unit], tip, at)
-            elif contested.is_wait(unit.why):
-                why = "waits to be judged"
-            if why:
-                self._outcomes.note(unit, why, at)
-        return [unit for unit in units if unit.id not in waiting]
+        return [unit for unit in units if unit.id not in self.behind]
 
     async def chain(self, units: Sequence[Unit], tip: str, at: datetime) -> list[Candidate]:
         """Rehearse the units on top of each other; return the candidates.
@@ -263,9 +261,15 @@ class Candidates:
                 submission=unit.submission,
                 submission_base=unit.base,
                 text=self._message(unit, attempt),
-                author=Person(attempt.agent, AGENT_EMAIL),
+                author=await self._author(attempt),
             )
         return self._rehearsals[key]
+
+    async def _author(self, attempt: Attempt) -> Person:
+        """Return the author of the commit that lands: the agent, or who committed the work."""
+        if attempt.agent == PERSON:
+            return await self.trunk.own.author(attempt.commit)
+        return Person(attempt.agent, AGENT_EMAIL)
 
     def _message(self, unit: Unit, attempt: Attempt) -> str:
         asked = self.spec(unit).title

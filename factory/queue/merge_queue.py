@@ -158,7 +158,7 @@ class MergeQueue:
             # Nothing else lands while an interrupted landing is not settled.
             landing = not await self.landings.finish_open(at)
             if not (landing and self.lander.tip) and not await self.look_at_trunk(group, at):
-                places.show(self._store, [], at)  # nothing is judged without trunk
+                places.show(self._store, [], {}, at)  # nothing is judged without trunk
                 return False
         await self._note_broken(at)
         linked, apart = await self._rehearsed(at)
@@ -179,7 +179,7 @@ class MergeQueue:
             landing=self.lander.units,
             later=[each.unit.id for each in apart if not self._is_due(each.unit.id)],
         )
-        places.show(self._store, shown, at)
+        places.show(self._store, shown, self._candidates.behind, at)
         for each in linked:
             if each.unit.id in moves.judge:
                 self._start(each, group)

@@ -4,9 +4,10 @@ Invariant: a unit is shown as judged only while it has a bench.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from factory.dispatch.contested import Behind
 from factory.queue.candidate import Candidate
 from factory.queue.chain import Standing
 from factory.store.journal import Event
@@ -43,13 +44,19 @@ def places(
     return found
 
 
-def show(store: Store, shown: Shown, at: datetime) -> None:
-    """Write the fact about the queue if it has changed."""
-    entries = []
+def show(store: Store, shown: Shown, behind: Mapping[str, Behind], at: datetime) -> None:
+    """Write the fact about the queue if it has changed.
+
+    `behind`: the units that are in no chain, because another unit is ahead in the same file.
+    """
+    entries = list[dict[str, object]]()
     for position, (each, place) in enumerate(shown, 1):
         state = _state(each, place)
         entry = {"unit": each.unit.id, "position": position, "state": state, "place": place}
         entries.append(entry)
+    for position, (unit, wait) in enumerate(behind.items(), 1 + len(shown)):
+        entry = {"unit": unit, "position": position, "state": "waiting", "place": Place.TURN}
+        entries.append(entry | {"ahead": wait.ahead, "path": wait.path})
     value = json.dumps(entries)
     known = store.get(Fact, "queue")
     if value != (known.value if known else "[]"):

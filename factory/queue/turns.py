@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from factory.dispatch import contested
-from factory.dispatch.contested import Contest
+from factory.dispatch.contested import Behind, Contest
 from factory.ground.aside import aside
 from factory.ground.daemon_state import DaemonState
 from factory.ground.errors import GitError
@@ -29,8 +29,8 @@ class Turns:
         self._own = own
         self._queued: Sequence[Unit] = ()  # the units of the last pass
 
-    async def waiting(self, queued: Sequence[Unit], tip: str, at: datetime) -> dict[str, str]:
-        """Return the units that must not land yet, each with the reason."""
+    async def waiting(self, queued: Sequence[Unit], tip: str, at: datetime) -> dict[str, Behind]:
+        """Return the units that must not land yet, each with the unit that it waits for."""
         self._queued = queued
         running = self._store.select(Unit, state=UnitState.RUNNING)
         holders = contested.holders(running, self._minutes, at)
@@ -38,9 +38,9 @@ class Turns:
         if holders:
             for unit in queued:
                 with suppress(GitError):  # a later step of the same pass handles this error
-                    why = await self._why(unit, holders, tip)
-                    if why:
-                        found[unit.id] = why
+                    wait = await self._wait(unit, holders, tip)
+                    if wait is not None:
+                        found[unit.id] = wait
         return found
 
     async def contest(self, unit: Unit, paths: Sequence[str]) -> Contest:
@@ -54,20 +54,20 @@ class Turns:
                     behind.append(other.id)
         return Contest(tuple(paths), tuple(behind))
 
-    async def _why(self, unit: Unit, holders: Mapping[str, Unit], tip: str) -> str:
+    async def _wait(self, unit: Unit, holders: Mapping[str, Unit], tip: str) -> Behind | None:
         ahead = {}
         for path in await self._changed(unit, holders):
             if contested.turn(holders[path]) < contested.turn(unit):
                 ahead[path] = holders[path]
         if not ahead:
-            return ""
+            return None
         # If trunk has changed such a path since, and the unit still merges, it changes another part
         # of the file.
         newer = await self._among(unit.base, tip, ahead)
         for path, holder in ahead.items():
             if holder.conflicts >= contested.TAKES or path not in newer:
-                return contested.waits(holder.id, path)
-        return ""
+                return Behind(holder.id, path)
+        return None
 
     async def _changed(self, unit: Unit, paths: Collection[str]) -> list[str]:
         """Return those of the paths that the submission changes."""

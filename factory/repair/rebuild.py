@@ -285,7 +285,8 @@ class Rebuild:
                 # this file was taken, it is the unit of this file.
                 return unit in used or ended.get(unit, since) < since - SLACK_S
 
-            unit = task_file.free_id(name, is_other)
+            title = _task("", path, since)[0].title
+            unit = task_file.free_id(name, is_other, title=title)
             used.add(unit)
             yield _task(unit, path, since)
 

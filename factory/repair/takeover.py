@@ -316,9 +316,14 @@ async def _put_aside(store: Store, where: Places, found: Found) -> list[str]:
         if is_strange or hook is None or (not hook.unit and await _users(place)):
             put_aside(place)
             aside.append(place.name)
-    gates = set() if is_strange else _marked(where)
     for place in _in_use(where.work / BENCHES):
-        if await _users(place) - gates:
+        strangers = await _users(place)
+        if strangers and not is_strange:
+            # In this order, because gates start and end processes all the time: after it, only a
+            # process is left that was here both times and was no gate's in between.
+            strangers -= _marked(where)
+            strangers &= await _users(place)
+        if strangers:
             put_aside(place)
             aside.append(place.name)
     if not aside:

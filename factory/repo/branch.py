@@ -26,7 +26,6 @@ _LOG = (
     "--no-mailmap",
     "--ignore-missing",
     "--fixed-strings",
-    f"--author=<{AGENT_EMAIL}>",
     f"--format={_LANDING_FORM}",
 )
 
@@ -47,6 +46,8 @@ class Branch:
         self.repository = repository
         self.common_dir = repository.common_dir
         self.in_files = repository.ref_format == "files"
+        # mail addresses of the people whose submitted work landed, beside that of the agents
+        self.people = set[str]()
         settings = (*FSYNC, "core.logAllRefUpdates=true")
         self.user = replace(repository.git(environ), config=settings, commands=own.commands)
 
@@ -89,7 +90,8 @@ class Branch:
             asked += await self._points()
         if since:
             asked += _less([since])
-        printed = await self.user.run(*_LOG, "--stdin", stdin=_lines(*asked))
+        authors = [f"--author=<{email}>" for email in (AGENT_EMAIL, *sorted(self.people))]
+        printed = await self.user.run(*_LOG, *authors, "--stdin", stdin=_lines(*asked))
         fields = iter(printed.out.decode(errors="replace").split("\0"))
         landings = []
         for commit, at, body in zip(fields, fields, fields, strict=False):

@@ -94,6 +94,12 @@ class Git(GitDir):
             self.known.trees[commit] = tree
         return tree
 
+    async def author(self, commit: str) -> Person:
+        """Return the author of the commit with this id."""
+        how = ("--no-walk", "--no-show-signature", "--no-mailmap", "--format=%an%x00%ae")
+        name, _, email = (await self.text("log", *how, commit)).partition("\0")
+        return Person(name, email)
+
     async def listing(self, commit: str) -> Mapping[str, str]:
         """Return path → object id of the commit with this id, sorted by path."""
         paths, _ = await self._listed(commit)

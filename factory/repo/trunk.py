@@ -37,7 +37,10 @@ FETCH_S = 600.0
 CLONE_S = 3600.0
 TRUSTED = "safe.directory=*"  # `examine` has checked that the user trusts the repository
 # Also fetches the refs that the user hides from others.
-_SERVED = ("--upload-pack", f"git -c {TRUSTED} -c uploadpack.hideRefs=!refs upload-pack")
+_SERVER = f"git -c {TRUSTED} -c uploadpack.hideRefs=!refs"
+_SERVED = ("--upload-pack", f"{_SERVER} upload-pack")
+# Also fetches commits that no ref names, such as the HEAD of another working tree.
+_SERVED_ALL = ("--upload-pack", f"{_SERVER} -c uploadpack.allowAnySHA1InWant=true upload-pack")
 _CLONE = ("clone", "--bare", "--single-branch", "--no-reject-shallow", "--template=", "-q")
 _FETCH = (
     "-c",
@@ -244,6 +247,12 @@ class Trunk(Branch):
         # the open step in the journal must have the newest plan before git carries it out
         started(again)
         return await self.land(again, started)
+
+    @faults.during("submission.fetch")
+    async def take(self, *commits: str) -> None:
+        """Fetch commits of the user's repository that need not be on a branch; make no ref."""
+        source = ("--", str(self.common_dir))
+        await self.own.run(*_FETCH, *_SERVED_ALL, *source, *commits, seconds=FETCH_S)
 
     @faults.during("trunk.fetch")
     async def _fetch(self) -> None:

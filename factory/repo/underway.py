@@ -20,10 +20,12 @@ from factory.child.killed import killed_by
 from factory.child.process import Child, Exit
 from factory.ground import bounded, faults
 from factory.repo.checkouts import ABANDONED, put_aside
+from factory.store.durations import Durations
 from factory.store.identity import UNKNOWN, is_nonce_of, new_nonce, recorded
 from factory.store.ports import Store
+from factory.store.running import RECORD
 
-UNDERWAY = "underway.json"  # a file beside the tree, where no command can write
+UNDERWAY = RECORD  # a file beside the tree, where no command can write
 CLAIM_SECONDS = 60.0  # for so many seconds after a start, a task may still claim a record
 
 What = Literal["setup", "gates", "proof"]
@@ -48,6 +50,7 @@ class Record:
     about: str
     # the data that a later daemon needs to continue
     found: Mapping[str, Any] = field(default_factory=dict)
+    shown: Mapping[str, Any] = field(default_factory=dict)  # what `factory status` shows of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Underway:
         self._store = store
         self._logs = logs
         self._work = work
+        self.durations = Durations(store)
         self.leaves = leaves  # whether the next daemon continues what runs now
         self._unclaimed: dict[Path, str] = {}
 
@@ -100,6 +104,7 @@ class Underway:
         tree: str,
         about: str,
         found: Mapping[str, Any] | None = None,
+        shown: Mapping[str, Any] | None = None,
     ) -> Record:
         """Record what the daemon is about to begin at a place."""
         nonce = new_nonce(self._store)
@@ -109,6 +114,7 @@ class Underway:
             tree=tree,
             about=about,
             found=found or {},
+            shown=shown or {},
         )
         _write(place / UNDERWAY, record)
         return record

@@ -29,6 +29,7 @@ from factory.repo.checkouts import (
 )
 from factory.repo.git import FACTORY, Git
 from factory.repo.git_dir import ended_by_nul
+from factory.repo.meanwhile import OnTrunk, changers
 from factory.repo.measure import NOTHING_IN_TIME, STAGE_S, Share, TooBig, share_of
 from factory.repo.sweep import make_readable, move_git_dirs, sweep
 
@@ -84,6 +85,7 @@ class Conflict:
     paths: tuple[str, ...]
     diff: Path
     intent: str  # the messages of the other commits that changed these paths meanwhile
+    changers: tuple[OnTrunk, ...] = ()  # the commits that changed the same lines, if git knows them
 
 
 class Workspaces(Checkouts):
@@ -228,7 +230,10 @@ class Workspaces(Checkouts):
         await self._write_diff(previous, diff)
         how = ("--reverse", "--no-show-signature", "--format=%B", f"{previous}^..{onto}")
         said = await self._intents(*how, "--", *conflicts[:MOST_ASKED])
-        return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip())
+        others = list[OnTrunk]()
+        with suppress(GitError):  # the names only help
+            others = await changers(self._own, f"{previous}^", onto, previous, conflicts)
+        return Conflict(conflicts, diff, said[:_INTENT_CHARACTERS].strip(), tuple(others))
 
     async def _write_diff(self, commit: str, target: Path) -> None:
         """Write an attempt's diff. If it is too long, write only the names of changed files."""

@@ -28,6 +28,7 @@ class Event(StrEnum):
     UNIT_CANCELLED = "unit.cancelled"
     UNIT_RETRIED = "unit.retried"
     UNIT_PRIORITIZED = "unit.prioritized"
+    UNIT_SUBMITTED = "unit.submitted"
     UNIT_TOLD = "unit.told"
     HOOK_FILLED = "hook.filled"
     ATTEMPT_STARTED = "attempt.started"

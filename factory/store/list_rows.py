@@ -62,6 +62,16 @@ class Need(Row):
     """Why the unit is in this state, in one sentence."""
 
 
+class Accept(Row):
+    """An accept command of a unit's task."""
+
+    command: str
+    """The command."""
+
+    limit_s: float
+    """How long it may take where it runs next: on trunk, or on the change. Unit: seconds."""
+
+
 class Why(Row):
     """What `factory why --json` prints."""
 
@@ -82,6 +92,9 @@ class Why(Row):
 
     on_trunk: bool
     """Whether the unit's commit is on trunk now."""
+
+    accept: Sequence[Accept]
+    """The accept commands of an open unit that must still run."""
 
     needs: Sequence[Need]
     """The units that must land first and have not landed. For a unit that was split: its parts."""

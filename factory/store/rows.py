@@ -9,7 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # importing typing would cost `factory status` more time than the query
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, Literal, dataclass_transform
+    from typing import Literal, dataclass_transform
 
     from factory.store.states import UnitState
 
@@ -109,6 +109,37 @@ class Worker(Row):
 
     alive: bool
     """Whether the attempt still runs. It may have ended while no daemon ran."""
+
+
+class Command(Row):
+    """A command of a setup, or a gate, that runs now."""
+
+    place: str
+    """The bench or workspace where it runs, such as b1 or w1."""
+
+    unit: str
+    """The unit that it runs for; empty if it judges trunk."""
+
+    what: Literal["setup", "gate"]
+    """Whether the command makes an environment or judges a tree."""
+
+    name: str
+    """The command of the setup, or the gate's name."""
+
+    step: int | None
+    """The number of the command in the setup, from 1; null for a gate. Unit: commands."""
+
+    steps: int | None
+    """The number of all commands of the setup; null for a gate. Unit: commands."""
+
+    since: Time
+    """When the whole setup, or the gate, began."""
+
+    usual_s: float | None
+    """How long it usually takes; null if it never ended well before. Unit: seconds."""
+
+    said: str
+    """The last line of its output, at most 200 characters."""
 
 
 class OpenUnit(Row):
@@ -363,6 +394,9 @@ class Status(Row):
     workers: Sequence[Worker]
     """The workers, in the order of their numbers."""
 
+    running: Sequence[Command]
+    """The setups and gates that run now."""
+
     units: Mapping[UnitState, int]
     """The number of units in each state. Unit: units."""
 
@@ -398,74 +432,6 @@ class Status(Row):
 
     rejected_count: int
     """The number of all task files that were not accepted. Unit: files."""
-
-
-class Setting(Row):
-    """The present value of a setting, and its source."""
-
-    value: Any
-    """The setting's value; null if it is not set. docs/configuration.md names its unit."""
-
-    source: str
-    """The source of the value: the default, factory.toml or an environment variable."""
-
-
-class FoundGate(Row):
-    """A gate that factoryd uses now."""
-
-    name: str
-    """The gate's name."""
-
-    command: str
-    """The gate's command."""
-
-    reason: str
-    """The gate's file, or why factoryd inferred the gate."""
-
-
-class FoundSetup(Row):
-    """How factoryd makes an environment."""
-
-    kind: str
-    """The method: pip, uv, npm or script, or several with +. `none` if no setup is needed."""
-
-    reason: str
-    """The file that factoryd read the method from."""
-
-
-class Inferred(Row):
-    """What factoryd inferred at its last start. Before the first start, it has no keys."""
-
-    gates: Sequence[FoundGate] = ()
-    """The gates that factoryd uses now."""
-
-    setup: FoundSetup | None = None
-    """How factoryd makes an environment."""
-
-    agents: Sequence[str] = ()
-    """The runtimes whose programs are installed."""
-
-    runtimes: Sequence[str] = ()
-    """All runtimes that have a file."""
-
-    agent: str = ""
-    """The runtime for units whose task names none; empty if no runtime is installed."""
-
-
-class Config(Row):
-    """What `factory config --json` prints."""
-
-    schema: Literal[1]
-    """The version of this format."""
-
-    settings: Mapping[str, Setting]
-    """Every setting by its dotted name, with the value in force."""
-
-    inferred: Inferred
-    """What factoryd inferred for everything that is not configured."""
-
-    error: str
-    """The error in factory.toml; until it is fixed, the last valid version counts. Else empty."""
 
 
 class Identity(Row):

@@ -13,6 +13,7 @@ from factory.ground.reserved import NO_AGENT
 from factory.ground.times import from_stamp
 from factory.store.rows import Row
 from factory.store.states import UnitState
+from factory.store.waits import NO_DAEMON
 
 TYPE_CHECKING = False  # importing typing would cost more time than a query
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _NEITHER = {"model": False, "accept": False}
 TURN = "accept runs on trunk shortly before the unit starts"
 TRUNK_IS_RED = "trunk is red: until it is green again, only units with priority 0 start"
 FACT = "starts"  # the name of the fact with the pool's last `Conditions`
+# The name of the fact about units whose accept commands run on trunk or wait for a bench: the
+# sentence of each.
+PROOFS = "proofs"
 
 
 class Conditions(Row):
@@ -47,7 +51,7 @@ class Conditions(Row):
     """Whether the rest of today's budget is reserved for running attempts."""
 
     told: Sequence[str] = ()
-    """The units whose records say why they wait: for accept commands, or for a contested path."""
+    """The units whose records say why they wait: for accept commands that broke, or for a path."""
 
     def agent_for(self, named: str, *, has_model: bool) -> str:
         """Return the agent for a unit; `named`: the agent that its task names, or ""."""
@@ -130,11 +134,17 @@ def rank(priority: int, accepted: datetime, name: str, now: datetime) -> tuple[i
 
 
 def reasons(
-    units: Iterable[Contender], conditions: Conditions, *, is_free: bool, now: datetime
+    units: Iterable[Contender],
+    conditions: Conditions,
+    *,
+    is_free: bool,
+    proofs: Mapping[str, str] | None,
+    now: datetime,
 ) -> dict[str, str]:
     """Return, for each ready unit, why it does not start yet; no entry if it can start.
 
-    `is_free`: whether a worker is free.
+    `is_free`: whether a worker is free. `proofs`: the fact PROOFS; None without a daemon, because
+    then no accept commands run.
     """
     claims = Claims()
     ready = []
@@ -151,18 +161,20 @@ def reasons(
             why = _overlap(claims.owner(unit.scope))
             if unit.is_proven:
                 claims.add(unit.id, unit.scope)
-        why = why or _turn(unit, conditions, is_free=is_free)
+        why = why or _turn(unit, conditions, proofs, is_free=is_free)
         if why:
             found[unit.id] = why
     return found
 
 
-def _turn(unit: Contender, conditions: Conditions, *, is_free: bool) -> str:
+def _turn(
+    unit: Contender, conditions: Conditions, proofs: Mapping[str, str] | None, *, is_free: bool
+) -> str:
     """Return what a unit waits for that nothing stops; "" if its record says it."""
     if unit.id in conditions.told:
         return ""
     if not unit.is_proven:
-        return TURN
+        return NO_DAEMON if proofs is None else proofs.get(unit.id, TURN)
     if conditions.short:
         return "the rest of today's budget is reserved for running attempts"
     return "" if is_free else "waits for a free worker"

@@ -29,7 +29,25 @@ _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$|^[ \t]*(\S.*)\n=+[ \r]*$", re.MULTILINE)
 _QUOTE = (
-    'put quotes around a value that starts with a sign or holds a colon: title: "Fix: the login"'
+    "put quotes around a value that starts with a sign or holds a colon: "
+    """accept: "grep -q 'a: b' notes.txt\""""
+)
+# A title or a command on one line, without a line below that continues it.
+_AS_WRITTEN = re.compile(
+    r"^(title|run):[ \t]+(\S[^\r\n\x85\u2028\u2029]*)(?=\r?$)(?!(?:[ \t]*\r?\n)+[ \t]+\S)",
+    re.MULTILINE,
+)
+# Text that is YAML in such a line.
+_YAML = re.compile(
+    r"""(?: "(?:[^"\\]|\\.)*(?:"|$)     # in quotes; a line below may close them
+          | '(?:[^']|'')*(?:'|$)
+          | [\[{](?:[^\]}]*|.*[\]}])$   # a list
+          | [|>][-+0-9]*                # a block begins
+          | ~ | null | Null | NULL
+          | (?=\#)
+        )
+        [ \t]*(?:(?:(?<=[ \t])|^)\#(?:[ \t].*)?)?  # a comment""",
+    re.VERBOSE,
 )
 
 
@@ -99,27 +117,33 @@ def parse(text: str, name: str, *, most: int = MOST_VALUES) -> TaskFile:
 
 
 def slug(name: str) -> str:
-    """Return the unit id for a file name: 1 to 60 characters of `[a-z0-9-]`."""
+    """Return a name as an id: at most 60 characters of `[a-z0-9-]`; "" if it has no such letter."""
     stem = re.sub(r"\.md$", "", name, flags=re.IGNORECASE).casefold()
     plain = ""
     for sign in unicodedata.normalize("NFKD", stem):
         if not unicodedata.combining(sign):
             plain += sign
     words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-    return words[:MAX_ID].strip("-") or "unit"
+    return words[:MAX_ID].strip("-")
 
 
-def ids(name: str) -> Iterator[str]:
-    """Yield the ids to try for a file's name: its slug, then its slug with a number."""
-    base = slug(name)
-    yield base
-    for number in count(2):
-        yield numbered(base, number)
+def ids(name: str, title: str = "") -> Iterator[str]:
+    """Yield the ids to try for a file: the slug of its name or else of its title, then numbers.
+
+    Without any Latin letter in both, the ids are `unit-0001`, `unit-0002` and so on.
+    """
+    base = slug(name) or slug(title)
+    if base:
+        yield base
+        for number in count(2):
+            yield numbered(base, number)
+    for number in count(1):
+        yield f"unit-{number:04}"
 
 
-def free_id(name: str, is_taken: Callable[[str], bool]) -> str:
-    """Return the first free id that can be made from a file's name."""
-    for each in ids(name):
+def free_id(name: str, is_taken: Callable[[str], bool], *, title: str = "") -> str:
+    """Return the first free id that can be made from a file's name and title."""
+    for each in ids(name, title):
         if not is_taken(each):
             return each
     raise AssertionError("there is always another number")
@@ -185,7 +209,8 @@ def _each(pattern: str, wanted: str) -> Callable[[_Value], tuple[str, ...]]:
     def read(value: _Value) -> tuple[str, ...]:
         for text in value.texts():
             if not re.fullmatch(pattern, text):
-                raise value.wrong(f"{text!r} is not {wanted.format(slug(text))}")
+                meant = f"; did you mean {slug(text)}?" if slug(text) else ""
+                raise value.wrong(f"{text!r} is not {wanted.format(meant)}")
         return tuple(dict.fromkeys(value.texts()))
 
     return read
@@ -205,7 +230,7 @@ def _allow(value: _Value) -> tuple[str, ...]:
 _TITLE = _like(
     rf"[^\n\u2028\u2029]{{1,{MAX_TITLE}}}", f"one line of at most {MAX_TITLE} characters"
 )
-_NEEDS = _each(rf"[a-z0-9-]{{1,{MAX_ID}}}", "the id of a unit; did you mean {}?")
+_NEEDS = _each(rf"[a-z0-9-]{{1,{MAX_ID}}}", "the id of a unit{}")
 _SCOPE = _each(r"(?![~!])(?!(.*/)?\.\.(/|$))[^\\]+", "a glob of paths inside the repository")
 _AGENT = _like(
     r"(?!run$)[A-Za-z0-9][^\s/]*", "a name of an agent; to run a command, write run: 'the command'"
@@ -258,14 +283,25 @@ def _values(head: str, first: int, most: int) -> list[_Value]:
 
 
 def _entries(head: str, first: int, most: int) -> tuple[Entry, ...]:
-    from factory.ground.plain_yaml import entries  # here, because PyYAML takes 1 MiB
+    from factory.ground.plain_yaml import MOST_BYTES, entries  # here: PyYAML takes 1 MiB
 
     try:
+        if len(head) <= MOST_BYTES:  # `entries` refuses more
+            head = _AS_WRITTEN.sub(_quoted, head)
         return entries(head, most=most)
     except NotPlain as error:
         raise TaskFileError(
             error.reason, line=first + error.line + 1, form=error.form or _QUOTE
         ) from None
+
+
+def _quoted(found: re.Match[str]) -> str:
+    """Return the line with quotes around its text, unless the text is YAML."""
+    key, text = found[1], found[2].rstrip()
+    if _YAML.fullmatch(text):
+        return found[0]
+    doubled = text.replace("'", "''")
+    return f"{key}: '{doubled}'"
 
 
 def _heading(body: str) -> str:

@@ -320,6 +320,15 @@ class RequestArgs(Row):
     always: bool = False
     """Whether factoryd keeps the answer as a rule."""
 
+    commit: str = ""
+    """The commit that you submitted."""
+
+    name: str = ""
+    """The branch that you submitted."""
+
+    title: str = ""
+    """The first line of the commit message that you chose."""
+
 
 class Entry(Row):
     """What `factory log --json` prints on each line: one event. Each event has only some keys."""
@@ -394,7 +403,7 @@ class Entry(Row):
     """Whether the judged tree also contained earlier units that had not landed yet."""
 
     state: str = ""
-    """The state of trunk: green, red, unknown or judging."""
+    """The state of trunk (green, red, unknown, judging) or of the daemon (running, draining…)."""
 
     commit: str = ""
     """The commit on trunk."""

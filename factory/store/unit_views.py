@@ -18,6 +18,10 @@ TASK = (
     'FROM "spec" AS s LEFT JOIN "task" AS t ON t."unit" = s."unit" WHERE s."unit" = ?'
 )
 
+GREEN = """
+    SELECT "seconds" FROM "verdict" WHERE "gate" = ? AND "ok" = 1 ORDER BY "rowid" DESC LIMIT 200
+"""
+
 LISTED = (*views.IN_SHORT, "accepted", "landed", "commit", "on_trunk")
 
 
@@ -64,6 +68,16 @@ def listing(con: sqlite3.Connection, now: str, *, state: str = "", most: int) ->
 
 def _missing(con: sqlite3.Connection) -> frozenset[str]:
     return frozenset(views.trunk(con).missing)
+
+
+def accept_commands(con: sqlite3.Connection, name: str) -> dict[str, list[float]]:
+    """Return the accept commands of a unit, each with the seconds of its newest green runs."""
+    found = {}
+    for row in views.fetch(con, 'SELECT "accept" FROM "spec" WHERE "unit" = ?', name):
+        for command in json.loads(row[0]):
+            runs = views.fetch(con, GREEN, f"accept: {command}")
+            found[command] = [seconds for (seconds,) in runs]
+    return found
 
 
 def progress(con: sqlite3.Connection, name: str) -> tuple[UnitState, int]:

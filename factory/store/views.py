@@ -16,9 +16,10 @@ from os.path import dirname
 from factory.ground.disk import complaint
 from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp
-from factory.store import rows, starts, whys
+from factory.store import found_rows, rows, starts, whys
 from factory.store.alive import answers, has_ended, is_held
 from factory.store.opening import OPEN, connect
+from factory.store.running import running
 from factory.store.spending import charge, minutes_used
 from factory.store.states import UnitState
 
@@ -158,6 +159,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
             daemon=up,
             trunk=trunk(con),
             workers=_workers(con, is_up=not stopped, is_here=not elsewhere),
+            running=[] if stopped else commands_running(con),
             units=_counts(con),
             units_open=_in_short(con, still_open, told, now),
             queue=queue,
@@ -174,7 +176,7 @@ def status(con: sqlite3.Connection, now: str) -> rows.Status:
 
 def daemon(con: sqlite3.Connection) -> rows.Daemon:
     """Return the daemon's real state. A dead daemon is stopped, whatever state it wrote last."""
-    said = _fact(con, "daemon") or {}
+    said = fact(con, "daemon") or {}
     lock = os.path.join(dirname(home(con)), said.get("lock") or "")
     if said.get("state") in ("running", "draining") and is_held(lock, said.get("pid") or 0):
         return rows.Daemon(**_only(said, ("state", "pid", "since", "version")))
@@ -184,7 +186,9 @@ def daemon(con: sqlite3.Connection) -> rows.Daemon:
 def trunk(con: sqlite3.Connection) -> rows.Trunk:
     """Return the known state of trunk."""
     known: Json = {"branch": None, "commit": None, "state": "unknown", "gates_red": []}
-    known.update(_fact(con, "trunk") or {})
+    known.update(fact(con, "trunk") or {})
+    if known["state"] == "judging" and daemon(con).state == "stopped":
+        known["state"] = "unknown"
     return rows.Trunk(**known)
 
 
@@ -194,54 +198,63 @@ def workers(con: sqlite3.Connection) -> list[rows.Worker]:
     return _workers(con, is_up=is_up, is_here=not used_in(con))
 
 
+def commands_running(con: sqlite3.Connection) -> list[rows.Command]:
+    """Return the setups and gates that run now."""
+    known = identity(con)
+    return running(known.work, f"{home(con)}/judged") if known else []
+
+
 def warnings(con: sqlite3.Connection) -> list[str]:
     """Return the daemon's last warnings."""
-    return _fact(con, "warnings") or []
+    return fact(con, "warnings") or []
 
 
 def slow_commands(con: sqlite3.Connection) -> list[str]:
     """Return a sentence for each slow git command."""
-    return _fact(con, "slow") or []
+    return fact(con, "slow") or []
 
 
 def is_paused(con: sqlite3.Connection) -> bool:
     """Return whether the line is paused."""
-    return bool(_fact(con, "paused"))
+    return bool(fact(con, "paused"))
 
 
 def inbox(con: sqlite3.Connection) -> str:
     """Return the name of the folder for task files, as the daemon chose it at its start."""
-    return str((_fact(con, "names") or {}).get("inbox") or "inbox")
+    return str((fact(con, "names") or {}).get("inbox") or "inbox")
 
 
 def names_why(con: sqlite3.Connection) -> str:
     """Return why the folders have their names; empty if the names are the usual ones."""
-    return str((_fact(con, "names") or {}).get("why") or "")
+    return str((fact(con, "names") or {}).get("why") or "")
 
 
-def settings(con: sqlite3.Connection) -> dict[str, rows.Setting] | None:
+def settings(con: sqlite3.Connection) -> dict[str, found_rows.Setting] | None:
     """Return the settings that the daemon used last, by dotted name."""
-    known = _fact(con, "config")
+    known = fact(con, "config")
     if known is None:
         return None
-    return {key: rows.Setting(**setting) for key, setting in known.items()}
+    return {key: found_rows.Setting(**setting) for key, setting in known.items()}
 
 
-def inferred(con: sqlite3.Connection) -> rows.Inferred | None:
+def inferred(con: sqlite3.Connection) -> found_rows.Inferred | None:
     """Return what the daemon inferred last."""
-    found = _fact(con, "inferred")
+    found = fact(con, "inferred")
     if not found:
         return None
-    if "gates" in found:
-        found["gates"] = [rows.FoundGate(**gate) for gate in found["gates"]]
+    for key in ("gates", "advisory"):
+        if key in found:
+            found[key] = [found_rows.FoundGate(**gate) for gate in found[key]]
+    if "skipped" in found:
+        found["skipped"] = [found_rows.FoundStep(**step) for step in found["skipped"]]
     if "setup" in found:
-        found["setup"] = rows.FoundSetup(**found["setup"])
-    return rows.Inferred(**found)
+        found["setup"] = found_rows.FoundSetup(**found["setup"])
+    return found_rows.Inferred(**found)
 
 
 def identity(con: sqlite3.Connection) -> rows.Identity | None:
     """Return the store's identity; None for a store of an older release."""
-    known = _fact(con, "identity")
+    known = fact(con, "identity")
     return rows.Identity(**known) if known else None
 
 
@@ -290,7 +303,7 @@ def _only(row: "Json", names: tuple[str, ...]) -> "Json":
     return {name: row.get(name) for name in names}
 
 
-def _fact(con: sqlite3.Connection, name: str) -> "Any":
+def fact(con: sqlite3.Connection, name: str) -> "Any":
     """Return the value of the fact with this name; None if the daemon never wrote it."""
     found = fetch(con, 'SELECT "value" FROM "fact" WHERE "name" = ?', name)
     return json.loads(found[0][0]) if found else None
@@ -302,12 +315,12 @@ def home(con: sqlite3.Connection) -> str:
 
 
 def _sandbox(con: sqlite3.Connection) -> rows.Sandbox | None:
-    known = _fact(con, "sandbox")
+    known = fact(con, "sandbox")
     return rows.Sandbox(**known) if known else None
 
 
 def _paused(con: sqlite3.Connection) -> rows.Paused | None:
-    known = _fact(con, "paused")
+    known = fact(con, "paused")
     return rows.Paused(**known) if known else None
 
 
@@ -400,18 +413,19 @@ def _ready(
     con: sqlite3.Connection, still_open: "list[Json]", now: str, *, stopped: bool
 ) -> dict[str, str]:
     """Return what each ready unit waits for; `still_open`: all open units."""
-    conditions = starts.Conditions(**(_fact(con, starts.FACT) or {}))
+    conditions = starts.Conditions(**(fact(con, starts.FACT) or {}))
     asked = {row["unit"]: row for row in fetch(con, DEMANDING)}
     known = starts.contenders(still_open, conditions, asked)
     is_free = stopped or bool(fetch(con, FREE))
-    later = starts.reasons(known, conditions, is_free=is_free, now=from_stamp(now))
+    proofs = None if stopped else fact(con, starts.PROOFS) or {}
+    later = starts.reasons(known, conditions, is_free=is_free, proofs=proofs, now=from_stamp(now))
     return whys.ready(still_open, later, paused=is_paused(con), stopped=stopped)
 
 
 def _queue(
     con: sqlite3.Connection, still_open: "list[Json]", *, stopped: bool
 ) -> list[rows.Queued]:
-    said = _fact(con, "queue") or []
+    said = fact(con, "queue") or []
     return whys.queue(still_open, said, branch=trunk(con).branch or "", stopped=stopped)
 
 
@@ -438,7 +452,7 @@ def _last_landed(con: sqlite3.Connection) -> list[rows.Landed]:
 
 
 def _rejected(con: sqlite3.Connection) -> "Json":
-    known = _fact(con, "rejected") or {"files": [], "count": 0}
+    known = fact(con, "rejected") or {"files": [], "count": 0}
     files = [rows.Rejected(**file) for file in known["files"]]
     return {"rejected": files, "rejected_count": known["count"]}
 
@@ -478,5 +492,5 @@ def _budget(con: sqlite3.Connection, day: str) -> rows.Budget | None:
         spent_minutes=round(spent["minutes"], 3),
         reserved_minutes=round(reserved["minutes"], 3),
         **caps,
-        regardless=_fact(con, "regardless") == day,
+        regardless=fact(con, "regardless") == day,
     )

@@ -11,6 +11,8 @@ from factory.ground.errors import did_you_mean
 from factory.ground.times import clock
 from factory.store.states import UnitState
 
+NO_DAEMON = "waits for factoryd start"
+
 
 def missing(
     needs: Sequence[str],
@@ -53,13 +55,14 @@ def ready(why: str, *, paused: bool, stopped: bool) -> str:
         return "the line is paused: factory resume"
     if why:
         return why
-    return "waits for factoryd start" if stopped else "starts next"
+    return NO_DAEMON if stopped else "starts next"
 
 
 class Place(StrEnum):
     """What a unit in the merge queue waits for."""
 
     OWN = ""  # the stored sentence of the unit says it
+    TURN = "turn"  # a unit that is ahead of it in the same file
     GATES = "gates"
     BENCH = "bench"
     AHEAD = "ahead"
@@ -80,11 +83,18 @@ _PLACES: Mapping[Place, str] = {
 }
 
 
-def queued(place: str, why: str, *, ahead: str, trunk: str) -> str:
+def behind(ahead: str, path: str) -> str:
+    """Return the sentence about a unit that waits for another unit with the same path."""
+    return f"waits for {ahead}, which is ahead of it in {path}"
+
+
+def queued(place: str, why: str, *, ahead: str, trunk: str, path: str = "") -> str:
     """Return what a queued unit waits for; `why`: its stored sentence.
 
-    `ahead`: the unit before it in the queue.
+    `ahead`: the unit before it in the queue, or in the file `path`.
     """
+    if place == Place.TURN:
+        return behind(ahead, path)
     known = _PLACES.get(Place(place)) if place in tuple(Place) else None
     if known is None:
         return why

@@ -60,8 +60,13 @@ def queue(
     waiting = [unit for unit in some if unit["state"] == UnitState.QUEUED]
     for position, unit in enumerate(sorted(waiting, key=place), start=1):
         entry = unspoken if stopped else entries.get(unit["id"], unspoken)
-        ahead = found[-1].unit if found else ""
-        sentence = waits.queued(entry.get("place", ""), unit["why"], ahead=ahead, trunk=branch)
+        sentence = waits.queued(
+            entry.get("place", ""),
+            unit["why"],
+            ahead=entry.get("ahead") or (found[-1].unit if found else ""),
+            trunk=branch,
+            path=entry.get("path", ""),
+        )
         found.append(
             rows.Queued(unit=unit["id"], position=position, state=entry["state"], why=sentence)
         )

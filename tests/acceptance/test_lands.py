@@ -1,5 +1,6 @@
 """Work that lands: what a person drops ends as one tested commit on trunk each."""
 
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from factory.store.journal import Event
 from factory.store.records import Attempt, CardKind, Remark, Verdict
 from factory.store.unit import UnitState
 from tests.acceptance.line import GATE, Line
-from tests.git_repo import environment, git
+from tests.git_repo import EMAIL, PERSON, commit, environment, git
 
 
 def test_a_run_unit_lands_with_green_gates(shared: Line) -> None:
@@ -42,6 +43,37 @@ def test_what_an_agent_wrote_lands_as_one_commit_with_its_words(shared: Line) ->
         "Factory-Attempt: 1",
         "Factory-Agent: scripted",
         f"Factory-Run: {run}",
+    ]
+
+
+def test_a_branch_that_a_person_submits_lands_as_one_commit_of_theirs(shared: Line) -> None:
+    there = shared.folder / "tree"
+    shared.git("worktree", "add", "-q", "-b", "add-poem", str(there), "main")
+    commit(there, {"poem.txt": "roses\n"}, "Add a poem\n\nIt was asked for.")
+    commit(there, {"poem.txt": "roses are red\n"}, "Say the colour")
+
+    code, said = shared.factory("submit", "add-poem")
+    landed = shared.unit("add-poem")
+
+    assert (code, said) == (
+        0,
+        "add-poem: 2 commits submitted; factoryd judges and lands the change as one commit\n",
+    )
+    shown = shared.git("log", "-1", "--format=%an <%ae>%n%B", landed.commit).splitlines()
+    assert shown[:7] == [
+        f"{PERSON} <{EMAIL}>",
+        "Add a poem",
+        "",
+        "* Add a poem",
+        "",
+        "It was asked for.",
+        "",
+    ]
+    assert "Factory-Agent: person" in shown
+    assert (shared.root / "poem.txt").read_text() == "roses are red\n"
+    assert shared.git("log", "--format=%s", "main..add-poem").splitlines() == [
+        "Say the colour",
+        "Add a poem",
     ]
 
 
@@ -221,12 +253,12 @@ def test_at_every_commit_of_trunk_the_gates_pass(line: Line, tmp_path: Path) -> 
     git(tmp_path, "clone", "-q", str(line.root), "judge")
     commits = line.git("rev-list", "--reverse", f"{line.begin}..main").splitlines()
     assert len(commits) == 8
-    for commit in commits:
-        git(tmp_path / "judge", "checkout", "-q", commit)
+    for landed in commits:
+        git(tmp_path / "judge", "checkout", "-q", landed)
         gate = subprocess.run(
             ["sh", "-c", GATE], cwd=tmp_path / "judge", env=environment(), check=False
         )
-        assert gate.returncode == 0, commit
+        assert gate.returncode == 0, landed
     assert line.git("status", "--porcelain") == ""
 
 
@@ -351,3 +383,19 @@ def _switches(status: Path) -> int:
     return sum(
         int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line
     )
+
+
+def test_in_the_foreground_the_daemon_prints_the_journal_to_its_last_line(cold: Line) -> None:
+    cold.program = ("-m", "factory.cli.foreground", str(cold.root))
+    cold.start()
+    cold.drop_text("format", "---\nrun: echo made > made.txt\n---\nFormat it.\n")
+    landed = cold.unit("format")
+
+    cold.stop(signal.SIGTERM)
+
+    lines = (cold.folder / "daemon.out").read_text().splitlines()
+    told = [text.partition("  ")[2] for text in lines]
+    assert told[0] == "daemon: running"
+    assert "format: attempt 1 started on w1: run" in told
+    assert f"format: landed as {landed.commit[:10]}" in told
+    assert told[-2:] == ["daemon: draining", "daemon: stopped"]

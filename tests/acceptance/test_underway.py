@@ -46,6 +46,7 @@ def restart(line: Line, how: str) -> None:
 def test_with_restarts_more_often_than_a_setup_takes_it_is_made_once_and_units_land(
     cold: Line,
 ) -> None:
+    cold.environ["FACTORY__GATES__BENCHES"] = "1"  # a second one would have a setup of its own
     cold.commit({"conventions/workspace/setup.sh": waiting(cold, "setup")})
     cold.start()
     cold.drop("lands", FINE)

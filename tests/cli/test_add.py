@@ -70,6 +70,35 @@ def test_standard_input_is_named_after_its_title_and_replaces_nothing(
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "unit"),
+    [
+        ("日本語.md", "# Fix 日本語", "fix: Fix 日本語"),
+        ("日本語.md", "文書", "unit-0001: 日本語"),
+        ("a  b.md", "文書", "a-b: a  b"),
+    ],
+)
+def test_check_says_the_id_of_a_file_with_a_name_in_another_script(
+    name: str, text: str, unit: str, line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(name).write_text(text)
+
+    factory(["check", name])
+
+    assert capsys.readouterr().out.splitlines()[0] == unit
+
+
+def test_standard_input_with_a_title_in_another_script_is_kept_too(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.unit("unit-0001", UnitState.READY)
+    for text in ("# 日本語", "# 中文"):
+        say_on_stdin(monkeypatch, text.encode())
+        factory(["add", "-"])
+
+    assert inbox(line) == {"unit-0002.md": "# 日本語", "unit-0003.md": "# 中文"}
+
+
+@pytest.mark.parametrize(
     ("raw", "said"),
     [
         (b"---\nprio: 1\n---\nx", "bad.md:2: unknown key"),
@@ -153,17 +182,40 @@ def test_with_a_busy_daemon_it_does_not_wait_for_ever(
 def test_check_says_what_a_file_would_become(
     line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    line.unit("add-users", UnitState.LANDED)
     (tmp_path / "Fix Login.md").write_text(
-        "---\nneeds: [add-users]\npriority: 0\n---\n# Fix the login\n"
+        "---\nneeds: [add-users]\ntitle: fix: the  login #12\nrun: make: x # all\n---\n"
     )
 
     code = factory(["check", str(tmp_path / "Fix Login.md")])
 
     assert code == 0
     assert capsys.readouterr().out.splitlines() == [
-        "fix-login: Fix the login",
+        "fix-login: fix: the  login #12",
+        "runs: make: x # all",
         "it would be accepted",
     ]
+
+
+def test_a_need_that_is_no_unit_is_remarked_on(
+    line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.unit("add-users", UnitState.READY)
+    (line.root / "inbox").mkdir()
+    (line.root / "inbox" / "Waiting One.md").write_text("x")
+    (tmp_path / "a.md").write_text("---\nneeds: [add-user, waiting-one, zebra, zebra]\n---\nx")
+
+    codes = [factory([command, str(tmp_path / "a.md")]) for command in ("check", "add")]
+
+    remarks = [
+        "! there is no unit 'add-user' yet: did you mean add-users?",
+        "! there is no unit 'zebra' yet",
+        "  this unit waits until they have landed",
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert codes == [0, 0]
+    assert lines[2:5] == remarks
+    assert lines[6:] == remarks
 
 
 def test_an_agent_that_nobody_knows_is_remarked_on(

@@ -61,7 +61,7 @@ def test_config_shows_what_was_inferred_with_the_reason(
 
     shown = rows(capsys.readouterr().out)[-4:]
     assert shown == [
-        ["gate", "test", "pytest", "-q", "pyproject.toml", "configures", "pytest"],
+        ["gate", "test", "pyproject.toml", "configures", "pytest", "pytest", "-q"],
         ["setup", "uv", "uv.lock"],
         ["agent", "claude", "default"],
         ["agent", "codex"],

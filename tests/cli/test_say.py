@@ -75,11 +75,44 @@ def test_letters_that_are_not_measured_take_one_cell() -> None:
 def test_a_table_is_aligned_and_its_last_column_gets_the_rest() -> None:
     rows = [("a", "日本", "x" * 200), ("bbb", "c", "short")]
 
-    lines = say.table(rows)
+    lines = say.table(rows, room=80)
 
     assert lines[1] == "  bbb  c     short"
     assert say.width(lines[0]) == 80
     assert say.table([]) == []
+
+
+def test_a_table_cuts_sentences_and_never_a_single_word_that_one_may_have_to_copy() -> None:
+    rows = [("x" * 40, "make all the tests", "why"), ("b", "c", "because")]
+
+    assert say.table(rows, room=80, most=10) == [
+        f"  {'x' * 40}  make all…  why",
+        "  b  c          because",
+    ]
+
+
+def test_where_a_row_has_no_room_for_its_next_cell_that_cell_stands_below() -> None:
+    rows = [("w1", "a-long-name", "working 4 min", "What it is about, in a few words")]
+
+    assert say.table(rows, room=40) == [
+        "  w1  a-long-name  working 4 min",
+        "      What it is about, in a few words",
+    ]
+    assert say.table([("x" * 50, "held", "it asked")], room=40) == [
+        f"  {'x' * 50}",
+        "      held  it asked",
+    ]
+
+
+def test_without_a_terminal_a_table_has_no_end() -> None:
+    assert say.table([("a b" * 30, "y" * 5000)]) == [f"  {'a b' * 30}  {'y' * 5000}"]
+
+
+def test_parts_of_a_line_go_on_below_where_it_is_full() -> None:
+    parts = ["factoryd running", "2 of 3 workers", "main"]
+
+    assert say.joined(parts) == ["factoryd running · 2 of 3 workers · main"]
+    assert say.joined(parts, room=36) == ["factoryd running · 2 of 3 workers", "  main"]
 
 
 def test_words_are_wrapped_with_an_indent_and_a_long_one_stands_alone() -> None:
@@ -88,6 +121,12 @@ def test_words_are_wrapped_with_an_indent_and_a_long_one_stands_alone() -> None:
         f"  {'y' * 30}",
         "  three",
     ]
+    assert say.wrap("") == []
+
+
+def test_wide_letters_are_wrapped_by_the_cells_that_they_take() -> None:
+    assert say.wrap("文書の 日本語の文書", room=8) == ["文書の", "日本語の", "文書"]
+    assert say.wrap("ab 日本", indent=" ", room=6) == [" ab", " 日本"]
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,55 @@ def test_why_tells_what_a_unit_waits_for_and_what_led_there(
     ]
 
 
+PROVES = "---\naccept: [make proof, test -e b]\n---\ndo it"
+
+
+def test_why_names_the_accept_commands_and_how_long_each_may_take(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.unit("new", UnitState.READY, text=PROVES)
+    line.unit("done", UnitState.QUEUED, text=PROVES, proven="c" * 40)
+    line.unit("past", UnitState.LANDED, text=PROVES)
+    proof = Verdict(
+        key="p", gate="accept: make proof", tree="t", ok=True, settled=True, at=NOW, seconds=50
+    )
+    line.store.write(Event.VERDICT_GIVEN, proof, now=NOW)
+
+    told = {}
+    for name in ("new", "done", "past"):
+        factory(["why", name])
+        lines = capsys.readouterr().out.splitlines()
+        told[name] = [text for text in lines if text.startswith("  accept")]
+
+    assert told == {
+        "new": [
+            "  accept must fail on trunk, within 2 min: `make proof`",
+            "  accept must fail on trunk, within 10 min: `test -e b`",
+        ],
+        "done": [
+            "  accept must pass on the change, within 2 min: `make proof`",
+            "  accept must pass on the change, within 30 min: `test -e b`",
+        ],
+        "past": [],
+    }
+
+
+def test_the_time_limit_in_factory_toml_is_the_limit_of_accept_commands(
+    line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line.fact("config", {"gates.timeout_s": {"value": 90, "source": "factory.toml"}})
+    line.unit("new", UnitState.READY, text=PROVES)
+
+    factory(["why", "new", "--json"])
+
+    seen = json.loads(capsys.readouterr().out)
+    printed.check("why", seen)
+    assert seen["accept"] == [
+        {"command": "make proof", "limit_s": 90},
+        {"command": "test -e b", "limit_s": 90},
+    ]
+
+
 @pytest.fixture
 def git(line: Line) -> Callable[..., str]:
     folder = line.root / ".factory" / "git"
@@ -302,7 +351,7 @@ def test_a_unit_is_shown_with_what_is_kept_of_each_attempt(
         "dir",
         "pruned",
     ]
-    assert lines[1][:3] == ["2", "ref", "d" * 10]
+    assert lines[1] == ["2", "ref", "d" * 10, str(folder)]
     assert lines[2] == ["3", "no", "tree", "run", "dir", "pruned"]
 
 

@@ -300,6 +300,80 @@ def test_a_linked_working_tree_is_told_where_the_factory_of_its_repository_runs(
     assert f"already runs, in {original.root} (pid {os.getpid()})" in said
 
 
+@pytest.fixture
+def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Line, Path]:
+    """The factory of a repository, and a linked working tree of it, which is entered."""
+    original = Line(make_repo(tmp_path / "original", {"a.txt": "a"}))
+    tree = tmp_path / "linked"
+    git(original.root, "worktree", "add", "-q", str(tree), "-b", "linked")
+    monkeypatch.chdir(tree)
+    return original, tree
+
+
+def test_in_a_linked_working_tree_start_submit_and_status_say_which_inbox_counts(
+    linked: tuple[Line, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, _ = linked
+    note = f"this is a linked working tree: factoryd reads {original.root}/inbox/, not its inbox"
+    said = {}
+    with original.daemon():
+        for argv in (["start"], ["submit", "HEAD"], ["status"]):
+            program = factoryd if argv == ["start"] else factory
+            assert program(argv) == 0
+            said[argv[0]] = capsys.readouterr().out.splitlines()
+
+    assert said["start"][1:] == [note]
+    assert said["submit"][1:] == [note]
+    assert note in " ".join(said["status"])
+
+
+def test_task_files_in_the_inbox_of_a_linked_working_tree_are_counted(
+    linked: tuple[Line, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, tree = linked
+    for name in ("inbox/one.md", "inbox/two.md", "inbox/.three.md", "inbox/notes.txt"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text("Do it.")
+
+    factory(["status"])
+
+    unread = "! task files in this working tree that factoryd does not read: 2"
+    said = " ".join(capsys.readouterr().out.splitlines())
+    assert f"{unread} (move them to {original.root}/inbox/)" in said
+
+
+def test_what_is_added_in_a_linked_working_tree_goes_to_the_inbox_that_counts_and_says_so(
+    linked: tuple[Line, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, tree = linked
+    (tree / "fix.md").write_text("Do it.")
+
+    factory(["add", "fix.md"])
+
+    dropped = original.root / "inbox" / "fix.md"
+    assert dropped.read_text() == "Do it."
+    assert f"dropped as {dropped}; the next start" in capsys.readouterr().out
+
+
+def test_where_another_working_tree_has_the_factory_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = make_repo(tmp_path / "main", {"a.txt": "a"})
+    git(main, "worktree", "add", "-q", str(tmp_path / "linked"), "-b", "linked")
+    (tmp_path / "linked" / ".factory").mkdir()
+    (main / ".git" / "factoryd-lock").write_text(f"{tmp_path}/linked\n")
+    monkeypatch.chdir(main)
+
+    code = factory(["status"])
+
+    assert code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"factory: no factory has been started in {main}; this repository has one in "
+        f"{tmp_path}/linked",
+        f"  to see its state: cd {tmp_path}/linked && factory status",
+    ]
+
+
 def refused_examination(top: Path) -> str:
     with pytest.raises(RefusedByState) as refused:
         life._examine(str(top), os.environ)
@@ -357,7 +431,7 @@ def test_start_returns_when_the_daemon_is_up_and_says_what_was_inferred(
     out = capsys.readouterr().out.splitlines()
     assert code == 0
     assert out[0].endswith("on main c0ffeec0ff")
-    assert out[1].split() == ["gate", "test", "pytest", "-q", "pyproject.toml"]
+    assert out[1].split() == ["gate", "test", "pyproject.toml", "pytest", "-q"]
     assert out[-2] == "  ! gates run unsandboxed"
     assert f"{line.root}/inbox/" in out[-1]
 

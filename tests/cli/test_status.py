@@ -1,6 +1,5 @@
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from factory.store.journal import Event
 from factory.store.records import CardKind, Option
 from factory.store.unit import UnitState
 from tests.cli_line import NOW, Line
+from tests.terminal import seen_on_terminal
 
 
 @pytest.fixture
@@ -96,7 +96,6 @@ def test_rejected_files_are_shown_with_their_reasons_one_on_a_line(
     assert lines[begin + 1] == f"  wrong.md  {why}"
     assert lines[begin + 2].startswith("  x.md      yyyy")
     assert lines[begin + 3] == "  … and 10 more (in inbox/rejected/)"
-    assert max(map(len, lines)) <= 80
 
 
 def test_with_the_daemon_down_it_still_answers_and_says_how_to_start(
@@ -178,23 +177,13 @@ def test_an_empty_line_says_that_nothing_needs_you_and_where_to_drop(
     ]
 
 
-def test_long_names_wide_letters_and_escapes_stay_in_eighty_columns(
+def test_escapes_in_names_and_texts_do_not_reach_the_screen(
     line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line.unit("x" * 60, UnitState.WAITING, why="waits \x1b[2J" + "日本語" * 60)
-    line.card(
-        "E1",
-        "x" * 60,
-        question="\x1b]0;title\x07" + "Should it? " * 30,
-        kind=CardKind.GUARD,
-        count=3,
-    )
-    line.fact("warnings", ["w" * 30 + " " + "v" * 70])
+    line.unit("fix", UnitState.WAITING, why="waits \x1b[2J" + "日本語" * 60)
+    line.card("E1", "fix", question="\x1b]0;title\x07" + "Should it? " * 30, count=3)
 
-    lines = screen(capsys)
-
-    assert max(map(say.width, lines)) <= 80
-    assert "\x1b" not in "".join(lines)
+    assert "\x1b" not in "".join(screen(capsys))
 
 
 def test_many_rows_are_cut_with_a_count(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,22 +294,64 @@ def test_json_is_what_the_contract_promises(busy: Line, capsys: pytest.CaptureFi
 
 
 def test_colours_appear_on_a_terminal_only_and_no_color_is_heeded(busy: Line) -> None:
-    program = "from factory.cli.main import factory; factory(['status'])"
     shown = {}
     for setting in ("", "1"):
-        leader, follower = pty.openpty()
-        env = {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "NO_COLOR": setting}
-        subprocess.run(
-            [sys.executable, "-c", program], cwd=busy.root, env=env, stdout=follower, check=True
+        shown[setting] = seen_on_terminal(
+            ["status"], busy.root, columns=80, environ={"NO_COLOR": setting}
         )
-        os.close(follower)
-        shown[setting] = b""
-        while chunk := _read(leader):
-            shown[setting] += chunk
-        os.close(leader)
 
-    assert b"\x1b[1mNEEDS YOU\x1b[0m" in shown[""]
-    assert b"\x1b" not in shown["1"]
+    assert "\x1b[1mNEEDS YOU\x1b[0m" in shown[""]
+    assert "\x1b" not in shown["1"]
+
+
+@pytest.fixture
+def wordy(busy: Line) -> Line:
+    """A line with long texts everywhere, among them wide letters and a long id."""
+    busy.unit("x" * 50, UnitState.WAITING, why="waits for " + "日本語の文書" * 40)
+    busy.unit("search", UnitState.RUNNING, title="The search finds words in every page " * 3)
+    busy.attempt("search", 1, pid=os.getpid())
+    busy.hook("w3", "search", 1)
+    busy.card("E1", "fix-login", question="Should it? " * 30, kind=CardKind.GUARD, count=3)
+    busy.card("E2", answer="No, but " * 20)
+    busy.card("E3", question="文書を" * 50, deadline=NOW, default="1")
+    busy.fact("warnings", ["w" * 30 + " " + "v" * 20 + " and more words" * 9])
+    busy.fact("rejected", {"files": [{"file": "wrong.md", "why": "bad " * 50}], "count": 1})
+    budget = {"day_usd": 50.0, "day_tokens": 10_000_000, "day_minutes": 600.0, "unit_usd": 2.0}
+    busy.fact("budget", budget)
+    return busy
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_on_a_terminal_every_line_fits_and_no_id_is_cut(wordy: Line, columns: int) -> None:
+    with wordy.daemon():
+        lines = seen_on_terminal(["status"], wordy.root, columns=columns).splitlines()
+
+    too_wide = [text for text in lines if say.width(text) > columns]
+    assert too_wide == []
+    assert max(map(say.width, lines)) > columns - 6  # the width is used
+    assert "x" * 50 in " ".join(lines).split()
+    cut = [text for text in lines if "日本語の文書" in text]
+    assert len(cut) == 1
+    assert cut[0].endswith("…")
+    assert say.width(cut[0]) >= columns - 1  # a wide letter leaves one cell at most
+
+
+def test_a_wide_terminal_shows_more_of_a_title_than_a_narrow_one(wordy: Line) -> None:
+    shown = {}
+    for columns in (60, 140):
+        lines = seen_on_terminal(["status"], wordy.root, columns=columns).splitlines()
+        titles = [text for text in lines if "The search finds words" in text]
+        shown[columns] = titles[0].partition("The search")[2]
+
+    assert len(shown[60]) + 30 < len(shown[140])
+
+
+def test_without_a_terminal_nothing_is_cut(wordy: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = screen(capsys)
+
+    assert "…" not in "".join(lines).replace("“", "")
+    waiting = next(text for text in lines if text.startswith(f"  {'x' * 50}"))
+    assert waiting.endswith("日本語の文書" * 40)
 
 
 def test_watching_goes_on_until_interrupted(busy: Line) -> None:
@@ -342,10 +373,3 @@ def test_watching_goes_on_until_interrupted(busy: Line) -> None:
 
     assert heads == ["factoryd stopped · start it: factoryd start · main 3f2a91c0d1 green\n"] * 2
     assert child.returncode == 130
-
-
-def _read(leader: int) -> bytes:
-    try:
-        return os.read(leader, 65536)
-    except OSError:
-        return b""

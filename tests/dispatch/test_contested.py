@@ -11,11 +11,11 @@ from factory.dispatch.contested import (
     holders,
     noted,
     turn,
-    waits,
 )
 from factory.dispatch.scheduling import choose
 from factory.store.records import Hook
 from factory.store.unit import EndReason, Unit, UnitState
+from factory.store.waits import behind
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 RUNNING, QUEUED, READY = UnitState.RUNNING, UnitState.QUEUED, UnitState.READY
@@ -54,12 +54,12 @@ def chosen(*units: Unit, stopped: str = "") -> dict[str, str]:
 def test_a_unit_that_conflicted_waits_for_the_one_that_changes_the_same_path_again() -> None:
     unit = a_unit("b", contested=("a.py", *LOG))
 
-    assert why_not(unit, a_unit("a", RUNNING, contested=LOG)) == waits("a", "log.txt")
-    assert why_not(unit, a_unit("a", QUEUED, contested=LOG)) == waits("a", "log.txt")
+    assert why_not(unit, a_unit("a", RUNNING, contested=LOG)) == behind("a", "log.txt")
+    assert why_not(unit, a_unit("a", QUEUED, contested=LOG)) == behind("a", "log.txt")
     assert why_not(unit, a_unit("a", UnitState.HELD, contested=LOG)) == ""
     assert why_not(unit, a_unit("a", RUNNING, contested=("b.py",))) == ""
     assert why_not(unit, a_unit("a", RUNNING)) == ""
-    assert waits("a", "log.txt") == "waits for a, which is ahead of it in log.txt"
+    assert behind("a", "log.txt") == "waits for a, which is ahead of it in log.txt"
 
 
 def test_units_that_conflicted_start_one_at_a_time_and_each_names_the_one_before_it() -> None:
@@ -67,8 +67,8 @@ def test_units_that_conflicted_start_one_at_a_time_and_each_names_the_one_before
 
     assert chosen(*units, a_unit("d"), a_unit("e", contested=("e.py",))) == {
         "a": "",
-        "b": waits("a", "log.txt"),
-        "c": waits("b", "log.txt"),
+        "b": behind("a", "log.txt"),
+        "c": behind("b", "log.txt"),
         "d": "",
         "e": "",
     }
@@ -94,7 +94,7 @@ def test_nobody_waits_for_longer_than_the_minutes_of_the_unit_ahead() -> None:
 def test_a_unit_waits_for_what_was_queued_with_its_paths_when_it_conflicted() -> None:
     unit = a_unit("b", contested=LOG, behind=("q",))
 
-    assert why_not(unit, a_unit("q", QUEUED, minutes=5)) == waits("q", "log.txt")
+    assert why_not(unit, a_unit("q", QUEUED, minutes=5)) == behind("q", "log.txt")
     assert why_not(unit, a_unit("q", READY, minutes=5)) == ""
     assert why_not(unit, a_unit("q", QUEUED, minutes=0.5)) == "", "it was submitted again later"
     assert why_not(unit) == ""

@@ -30,10 +30,11 @@ from factory.people import cards as words
 from factory.people import line_cards
 from factory.people.causes import TRUNK_RED, Ask
 from factory.people.line_cards import RedTrunk
+from factory.store.fact_values import value_of
 from factory.store.journal import Event
 from factory.store.records import Attempt, Card, CardKind, Fact, Hook
 from factory.store.spec import Spec
-from factory.store.starts import FACT, Conditions, contenders, reasons
+from factory.store.starts import FACT, PROOFS, Conditions, contenders, reasons
 from factory.store.unit import EndReason, Unit, UnitState, advance
 from tests.accepted import accepted
 from tests.floor import time_passes
@@ -88,6 +89,9 @@ class ScriptedJudge:
     @property
     def is_red(self) -> bool:
         return self.red
+
+    def ask(self, at: datetime) -> None:
+        """A red trunk has a card here."""
 
     async def prove(
         self, accept: Sequence[str], *, yielding: Any, begun: Callable[[float], None]
@@ -188,7 +192,8 @@ class Floor(OnRecord):
             asked[spec.unit] = {"model": spec.model, "accept": spec.accept}
         is_free = any(hook.state == "idle" for hook in self.store.select(Hook))
         some = contenders(units, conditions, asked)
-        return reasons(some, conditions, is_free=is_free, now=NOW)
+        proofs = value_of(self.store, PROOFS, {})
+        return reasons(some, conditions, is_free=is_free, proofs=proofs, now=NOW)
 
     def written(self) -> int:
         """How many entries the journal has."""

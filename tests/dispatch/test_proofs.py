@@ -283,7 +283,7 @@ async def test_why_names_the_limit_of_a_proof_that_runs(court: Court) -> None:
 
     await court.tick()
 
-    said = court.the_unit("serve").why
+    said = court.floor.why_not()["serve"]
     assert said.startswith(RUNS)
     assert said.endswith(" UTC, for at most 10 min")
 

@@ -56,7 +56,7 @@ def picked(units: list[Unit], count: int = 9, **facts: Any) -> list[str]:
 def why_not(units: list[Unit], *, is_free: bool = True, **facts: Any) -> dict[str, str]:
     conditions = Conditions(agent="claude", **facts)
     some = contenders([vars_of(unit) for unit in units], conditions, {})
-    return reasons(some, conditions, is_free=is_free, now=NOW)
+    return reasons(some, conditions, is_free=is_free, proofs={}, now=NOW)
 
 
 def vars_of(unit: Unit) -> dict[str, Any]:

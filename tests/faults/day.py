@@ -52,6 +52,7 @@ class Day:
         self.turns: list[Callable[[], object]] = []
         self.launches: list[Callable[[], object]] = []
         self._parts: dict[str, list[str]] = {}  # of units that are split
+        self._awaited: list[str] = []
         self.hurry: Callable[[], object] = lambda: (
             True
         )  # whether what holds `clash` back may be over
@@ -114,6 +115,10 @@ class Day:
         if not lands:
             self._never.add(name.removesuffix(".md"))
 
+    def awaits(self, name: str) -> None:
+        """This unit has to land too, although no file of it is dropped."""
+        self._awaited.append(name)
+
     def splits(self, name: str, *parts: str) -> None:
         """Drop a task whose agent writes others in its place; of these each needs the one before."""
         files = {}
@@ -159,7 +164,7 @@ class Day:
         dropped = (
             {name.removesuffix(".md") for name in self._dropped} - self._never - self._parts.keys()
         )
-        return dropped.union(self._tracked, *self._parts.values())
+        return dropped.union(self._tracked, self._awaited, *self._parts.values())
 
     @property
     def _tracked(self) -> list[str]:
@@ -353,7 +358,7 @@ class Day:
             self.line.places.home
         )  # taken, replaced, or in the folder of a unit that has ended: never deleted
         found = {path.name for path in (*home.glob("intake/*/*.md"), *home.glob("attempts/*/*.md"))}
-        hung = {"repair-trunk.md"}.union(
+        hung = {"repair-trunk.md", *(f"{name}.md" for name in self._awaited)}.union(
             f"{part}.md" for parts in self._parts.values() for part in parts
         )
         names = (name.partition("-")[2] for name in found)

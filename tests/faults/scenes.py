@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.acceptance.line import task
 from tests.faults.day import CONFIG, Day
-from tests.git_repo import git, write
+from tests.git_repo import commit, git, write
 
 Scene = Callable[[Day], None]
 MANY = 1500
@@ -136,22 +136,35 @@ def _paused(day: Day, times: int) -> None:
     def over() -> object:  # perhaps by a request that an earlier daemon had left
         return day.told("line.resumed", times)
 
+    def settled() -> bool:  # what an earlier daemon had left is done: nothing changes by itself
+        return day.up and not day.rows("request", "state = 'pending'")
+
     due = partial(day.told, "line.resumed", times - 1)
-    day.then(lambda: day.up and due(), lambda: over() or day.paused() or day.line.factory("pause"))
-    day.then(lambda: over() or day.paused(), lambda: over() or day.line.factory("resume"))
+    day.then(
+        lambda: settled() and due(), lambda: over() or day.paused() or day.line.factory("pause")
+    )
+    day.then(
+        lambda: settled() and (over() or day.paused()),
+        lambda: day.paused() and day.line.factory("resume"),
+    )
 
 
 def misconfigured(day: Day) -> None:
     """factory.toml is saved with a mistake, and saved again without."""
     day.launches.append(lambda: (day.line.root / "factory.toml").write_text(CONFIG))
-    for times, _ in enumerate(day.names(""), 1):
+    for _ in day.names(""):
         day.then(
-            lambda: day.up and not day.card("config"),
+            lambda: day.up and not day.card("config") and _second_worker(day),
             lambda: day.line.configure("workers = 'many'\n"),
         )
         day.then(lambda: day.card("config"), lambda: day.line.configure(CONFIG.replace("2", "1")))
-        day.then(partial(day.told, "worker.left", times), lambda: day.line.configure(CONFIG))
-        day.then(partial(day.told, "worker.joined", 2 + times), lambda: None)
+        day.then(lambda: not _second_worker(day), lambda: day.line.configure(CONFIG))
+    day.then(partial(_second_worker, day), lambda: None)
+
+
+def _second_worker(day: Day) -> bool:
+    """Whether the second worker takes work: it is neither told to end nor gone."""
+    return bool(day.rows("hook", "worker = 'w2' AND state NOT IN ('draining', 'gone')"))
 
 
 def needing(day: Day) -> None:
@@ -168,6 +181,27 @@ def needing(day: Day) -> None:
         day.once(partial(day.unit, later), partial(day.put, f"{later}.md", again))
         day.then(partial(day.unit, never), partial(day.line.factory, "priority", never, "1"))
         day.then(partial(day.unit, never), partial(day.line.factory, "cancel", never))
+
+
+def submitted(day: Day) -> None:
+    """A person submits commits that they made in a working tree of their own."""
+    for name in day.names("mine"):
+        there = day.line.folder / f"tree-{name}"
+        git(day.line.root, "worktree", "add", "-q", "--detach", str(there), "main")
+        made = commit(there, {f"{name}.txt": "fine"}, name)
+        git(day.line.root, "worktree", "remove", str(there))
+        day.awaits(name)
+        day.then(partial(_is_due, day), partial(_submit, day, name, made))
+
+
+def _is_due(day: Day) -> bool:
+    return day.up
+
+
+def _submit(day: Day, name: str, made: str) -> None:
+    if not day.rows("request", f"kind = 'submit' AND args LIKE '%{made}%'"):
+        code, said = day.line.factory("submit", made)
+        assert code == 0, said
 
 
 def reviewed(day: Day) -> None:
@@ -273,6 +307,8 @@ SCENES: dict[str, Scene] = {
     "store.task.replaced": needing,
     "store.unit.cancelled": needing,
     "store.unit.prioritized": needing,
+    "submission.fetch": submitted,
+    "store.unit.submitted": submitted,
     "store.unit.waiting": absent,
     "store.card.folded": absent,
     "store.unit.held": reviewed,

@@ -93,6 +93,7 @@ TOGETHER = (
     ("store.config.changed", "store.config.refused", "store.worker.left", "store.card.closed"),
     ("store.line.paused", "store.line.resumed"),
     ("store.unit.prioritized", "store.unit.cancelled"),
+    ("submission.fetch", "store.unit.submitted"),
 )
 
 

@@ -663,6 +663,46 @@ async def test_another_name_with_the_same_slug_is_a_new_unit(floor: Floor) -> No
     assert scan.accepted == ["fix-it", "fix-it-2"]
 
 
+async def test_files_with_names_in_other_scripts_are_units_of_their_own_and_nothing_is_lost(
+    floor: Floor,
+) -> None:
+    texts = {
+        "日本語.md": "# ログインを直す\n",
+        "中文.md": "# 修复登录\n",
+        "文書.md": "---\ntitle: Fix the login\n---\nx\n",
+        "a b  c.md": "Do it.\n",
+    }
+    for name, text in texts.items():
+        floor.drop(name, text)
+
+    scan = await floor.scan()
+    floor.drop("日本語.md", "# ログインを早く直す\n")
+    again = await floor.scan()
+
+    found = {}
+    for spec in floor.store.select(Spec):
+        found[spec.name] = (spec.unit, spec.title, text_of(floor, spec.unit))
+    first = found["日本語.md"][0]
+    assert sorted(scan.accepted) == ["a-b-c", "fix-the-login", "unit-0001", "unit-0002"]
+    assert again.accepted == [first]
+    assert found == {
+        "日本語.md": (first, "ログインを早く直す", "# ログインを早く直す\n"),
+        "中文.md": (
+            {"unit-0001": "unit-0002"}.get(first, "unit-0001"),
+            "修复登录",
+            texts["中文.md"],
+        ),
+        "文書.md": ("fix-the-login", "Fix the login", texts["文書.md"]),
+        "a b  c.md": ("a-b-c", "a b  c", "Do it.\n"),
+    }
+
+
+def text_of(floor: Floor, unit: str) -> str:
+    task = floor.store.get(Task, unit)
+    assert task
+    return task.text
+
+
 async def test_a_mended_text_takes_the_unit_off_its_card(floor: Floor) -> None:
     floor.drop("a.md", "---\naccept: 'true'\n---\n# A\n")
     await floor.scan()

@@ -26,6 +26,73 @@ class Layout:
 
 LAYOUTS = (
     Layout(
+        row="tox in a workflow",
+        name="wcwidth: a variable names the environment",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  tests:
+    runs-on: ubuntu-latest
+    strategy: {matrix: {python-version: ['3.12', '3.13']}}
+    steps:
+    - run: |
+        V=${{ matrix.python-version }}
+        V=py$(echo $V | tr -d .)
+        echo TOX_PYTHON=$V >>$GITHUB_ENV
+        python -Im pip install tox
+    - run: python -Im tox -e ${{ env.TOX_PYTHON }} --installpkg dist/a-*.whl
+""",
+            "tox.ini": "[tox]\nenvlist = docs\n",
+        },
+        gates=("tox-py313: TOX_PYTHON=py313 tox -e py313 <- ci.yml:12",),
+        setup=("client tox", "env TOX_PYTHON=py313 tox run --notest -e py313"),
+        keeps=(".tox",),
+    ),
+    Layout(
+        row="tox in a workflow",
+        name="h11: environments at the same time",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  tests:
+    runs-on: ubuntu-latest
+    steps:
+    - run: pip install tox
+    - run: tox --parallel auto --notest
+    - run: tox --parallel 0
+""",
+            "tox.ini": "[tox]\nenvlist = py\n",
+        },
+        gates=("tox: tox --parallel auto --notest && tox --parallel 0 <- ci.yml:7, ci.yml:8",),
+        setup=("client tox", "tox run --notest"),
+        keeps=(".tox",),
+    ),
+    Layout(
+        row="Yarn in a workflow",
+        name="immer: a script named coverage",
+        files={
+            ".github/workflows/ci.yml": """\
+on: push
+jobs:
+  tests:
+    runs-on: ubuntu-latest
+    steps:
+    - run: yarn --frozen-lockfile
+    - run: yarn coverage
+""",
+            "package.json": '{"scripts": {"coverage": "vitest --coverage"}, "dependencies": {"a": "1"}}',
+            "yarn.lock": "# yarn lockfile v1\n",
+        },
+        gates=("coverage: yarn coverage <- ci.yml:7",),
+        setup=(
+            "get yarn@1",
+            'YARN_CACHE_FOLDER="$npm_config_cache/yarn" yarn install --frozen-lockfile --non-interactive',
+        ),
+        keeps=("node_modules",),
+    ),
+    Layout(
         row="a workflow",
         name="requests: a target of make installs",
         files={

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.inference.infer import rules_of, wanted
-from factory.inference.rules import Rules, Setup
+from factory.inference.rules import Rules, Setup, Skipped
 from tests.inference.reading import GATES, SETUP, UNITTEST, commands, installs, of
 
 
@@ -174,3 +174,35 @@ def test_gates_and_setup_are_read_from_the_hidden_folder_where_that_one_rules() 
     assert {".conventions/gates/10-test.sh", ".conventions/workspace/setup.sh"} <= found.sources
     assert "conventions/gates/10-other.sh" not in wanted([*files], ".conventions")
     assert ".conventions/gates/10-test.sh" in wanted([*files], ".conventions")
+
+
+def test_what_judges_in_ci_and_cannot_run_here_is_named_with_its_reason() -> None:
+    ci = ".github/workflows/ci.yml"
+    workflow = """\
+on: push
+jobs:
+  db:
+    runs-on: ubuntu-latest
+    services: {a: {image: postgres}}
+    steps: [{run: pytest -m db}]
+  test:
+    runs-on: ubuntu-latest
+    steps:
+    - run: pytest
+    - run: |
+        echo it
+        pytest -m paid --key ${{ secrets.KEY }}
+    - run: twine upload -p ${{ secrets.KEY }}
+"""
+
+    rules = rules_of([ci], {ci: workflow})
+
+    assert [gate.name for gate in rules.gates] == ["pytest"]
+    assert rules.skipped == (
+        Skipped("db", "ci.yml", "it needs services, such as a database"),
+        Skipped(
+            "pytest -m paid --key ${{ secrets.KEY }}",
+            "ci.yml:12",
+            "it uses a secret, or a value that only GitHub knows",
+        ),
+    )

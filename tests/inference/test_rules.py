@@ -1,6 +1,6 @@
 """What a digest covers, and which files a change must not touch unseen."""
 
-from factory.inference.rules import Gate
+from factory.inference.rules import Gate, Setup
 from tests.inference.reading import SETUP, of
 
 
@@ -31,3 +31,22 @@ def test_files_that_an_inferred_setup_would_read_if_they_appeared_are_sources_to
         "package.json",
     }
     assert written.sources_among(changed) == written.sources
+
+
+def test_a_setup_shows_its_commands_as_a_person_types_them() -> None:
+    setup = Setup(
+        commands=(
+            ("{python}", "-m", "venv", "{venv}"),
+            ("{venv}/bin/pip", "install", "a b"),
+            ("sh", "-e", "-c", "cd web && npm ci"),
+        ),
+        script="make deps\n",
+        reason="conventions/workspace/setup.sh",
+    )
+
+    assert setup.shown() == [
+        "python3 -m venv venv",
+        "venv/bin/pip install 'a b'",
+        "cd web && npm ci",
+        "sh conventions/workspace/setup.sh",
+    ]

@@ -52,6 +52,27 @@ def told(scene: Scene) -> str:
 # ── what rules ──
 
 
+async def test_while_the_rules_of_a_new_commit_are_read_the_limits_of_the_one_before_hold(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rulings = scene.judge.rulings
+    await looked(scene)
+    limits = (scene.judge.seconds(()), scene.judge.setup_seconds())
+    assert limits[0] > 0
+    scene.commit({"two.txt": "other\n"})
+    tip = await scene.floor.trunk.refresh()
+    read, met = rulings._read, list[tuple[float, float]]()
+
+    async def slow(commit: str) -> Any:
+        met.append((scene.judge.seconds(()), scene.judge.setup_seconds()))
+        return await read(commit)
+
+    monkeypatch.setattr(rulings, "_read", slow)
+    await rulings.of_trunk(tip)
+
+    assert met == [limits]
+
+
 async def test_the_gates_are_those_of_the_commit_below(scene: Scene) -> None:
     tip = await looked(scene)
     weak = await scene.made({"conventions/gates/10-whole.sh": "true\n", "one.txt": "BROKEN\n"})

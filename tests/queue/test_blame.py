@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from factory.ground.settings import GateLimits
-from factory.store.records import Attempt, Card, CardKind
+from factory.store.records import Attempt, Card, CardKind, Verdict
 from tests.floor import FILES, Scene, at, scene_in, time_passes
 
 
@@ -111,6 +111,35 @@ async def test_an_answer_lands_a_unit_that_is_red_only_in_a_later_gate_of_trunk(
     assert red.state_of("lint") == "landed"
 
 
+async def test_after_land_anyway_a_card_asks_at_once_if_ready_units_wait_for_a_green_trunk(
+    red: Scene,
+) -> None:
+    await red.submit("lint", {"lint.txt": "neat\n"})
+    await red.settle()
+    (first,) = red.store.open(Card)
+    red.ready("next")
+
+    red.floor.escalations.answer(first.id, "Land anyway", now=at())
+    red.floor.pool.tick(red.group, at())
+
+    (second,) = red.store.open(Card)
+    assert (second.kind, second.units, second.answer) == (CardKind.TRUNK_RED, (), "")
+    assert second.id != first.id
+    assert red.state_of("next") == "ready"
+    await red.settle()
+    assert (red.state_of("lint"), red.cards()) == ("landed", [CardKind.TRUNK_RED])
+
+
+async def test_no_card_asks_about_a_red_trunk_that_stops_no_unit(red: Scene) -> None:
+    (first,) = red.store.open(Card)
+    red.ready("repair", priority=0)
+
+    red.floor.escalations.answer(first.id, "Land anyway", now=at())
+    red.floor.pool.tick(red.group, at())
+
+    assert red.cards() == []
+
+
 WORKFLOW = """\
 on: push
 jobs:
@@ -149,12 +178,48 @@ async def test_a_unit_that_was_judged_before_a_check_became_advisory_is_not_blam
 # ── gates that somebody else kills ──
 
 
-async def test_a_gate_that_somebody_kills_again_and_again_becomes_a_card_and_blames_no_unit(
-    tmp_path: Path,
+def killed_if(condition: str, folder: Path, *, whom: str = "$$") -> dict[str, str]:
+    """A gate that notes each run on the unit's tree, and is killed there under this condition."""
+    return {
+        "conventions/gates/10-whole.sh": (
+            f"if test -e one.txt; then echo x >> {folder}/ran; fi\n"
+            f"if {condition}; then kill -9 {whom}; sleep 5; fi\n"
+        )
+    }
+
+
+@pytest.mark.parametrize("killed", ["$$", "$PPID"], ids=["itself", "its supervisor"])
+async def test_a_unit_is_blamed_if_its_change_alone_makes_a_gate_kill(
+    tmp_path: Path, killed: str
 ) -> None:
-    gate = f"test ! -e one.txt || {{ echo x >> {tmp_path}/ran; kill -9 $$; }}\n"
-    async with scene_in(tmp_path, {"conventions/gates/10-whole.sh": gate}) as scene:
+    async with scene_in(tmp_path, killed_if("test -e one.txt", tmp_path, whom=killed)) as scene:
         await scene.settle()
+        await scene.submit("one", {"one.txt": "fine\n"})
+
+        await scene.settle()
+
+        attempt = scene.store.get(Attempt, "one", 1)
+        assert attempt is not None
+        assert (scene.reasons("one"), attempt.detail) == (["gate_red"], "gate 10-whole is red")
+        assert (scene.cards(), scene.count("ran")) == ([], 4), "three times, and after trunk's run"
+
+
+async def test_the_verdict_on_a_killed_gate_says_so_and_is_not_used_again(tmp_path: Path) -> None:
+    async with scene_in(tmp_path, killed_if("test -e one.txt", tmp_path)) as scene:
+        await scene.submit("one", {"one.txt": "fine\n"})
+
+        await scene.settle()
+
+        (red,) = [each for each in scene.store.select(Verdict) if not each.ok]
+        assert (red.gate, red.settled) == ("10-whole", False)
+        assert red.tail.endswith("[ended by SIGKILL, which factoryd did not send]")
+
+
+async def test_no_unit_is_blamed_if_the_gate_is_killed_on_trunk_too(tmp_path: Path) -> None:
+    """The killer came after trunk was judged, and the verdict on trunk is in the store."""
+    async with scene_in(tmp_path, killed_if(f"test -e {tmp_path}/short", tmp_path)) as scene:
+        await scene.settle()
+        (tmp_path / "short").touch()
         await scene.submit("one", {"one.txt": "fine\n"})
 
         await scene.settle()
@@ -166,6 +231,18 @@ async def test_a_gate_that_somebody_kills_again_and_again_becomes_a_card_and_bla
             "Gate 10-whole was ended by SIGKILL, which factoryd did not send (is there enough "
             "memory?). This happened 3 times in a row. This did not count as an attempt. What now?"
         )
+
+
+async def test_no_unit_is_blamed_if_its_gate_is_not_killed_again_after_trunks(
+    tmp_path: Path,
+) -> None:
+    files = killed_if(f"test -e one.txt && test $(wc -l < {tmp_path}/ran) -le 3", tmp_path)
+    async with scene_in(tmp_path, files) as scene:
+        await scene.submit("one", {"one.txt": "fine\n"})
+
+        await scene.settle()
+
+        assert (scene.state_of("one"), scene.count("ran")) == ("landed", 4)
 
 
 async def test_a_gate_that_somebody_kills_once_is_judged_again_and_lands(tmp_path: Path) -> None:

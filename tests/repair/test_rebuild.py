@@ -93,6 +93,13 @@ async def test_a_unit_that_was_never_begun_is_ready_again_with_all_that_its_file
         assert [unit.state for unit in store.select(Unit)] == ["ready", "waiting"]
 
 
+async def test_a_unit_that_was_named_after_its_title_has_the_same_id_again(scene: Scene) -> None:
+    for name in ("日本語", "中文"):
+        await dropped(scene, name, f"---\nrun: 'true'\n---\n# {name} the login\n")
+
+    assert await states(scene) == {"the-login": ("ready", 0), "the-login-2": ("ready", 0)}
+
+
 async def test_attempts_go_on_under_new_numbers_with_the_tree_that_was_kept(scene: Scene) -> None:
     unit = await dropped(scene, "fix", run("'echo made > made.txt; exit 1'"))
     await worked(scene, unit, "echo made > made.txt; exit 1")

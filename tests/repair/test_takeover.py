@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,8 @@ import pytest
 
 from factory.child import process
 from factory.child.process import Child, Command
+from factory.child.users import users
+from factory.repair import takeover
 from factory.repair.takeover import SET_ASIDE, Told, take_over
 from factory.store.identity import Found, recorded
 from factory.store.journal import Event
@@ -22,6 +25,17 @@ from factory.store.unit import Unit, UnitState
 from tests.floor import Scene, at, scene_in
 
 NOTHING = Told(Found.SAME)
+STUBBORN = (  # ignores every polite signal
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+)
+STARTS_ONE = """
+import os, subprocess, time
+print("up", flush=True)
+while not os.path.exists("start"): time.sleep(0.002)
+child = subprocess.Popen(["sleep", "60"])
+open("started", "w").close()
+child.wait()
+"""
 
 
 @pytest.fixture
@@ -37,9 +51,10 @@ async def start(scene: Scene, other: str | None = "") -> Told:
     )
 
 
-async def running(scene: Scene, run: Path, *, nonce: str = "", cwd: Path | None = None) -> Child:
-    """A run under its shim, with a child that ignores every polite signal."""
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+async def running(
+    scene: Scene, run: Path, *, nonce: str = "", cwd: Path | None = None, code: str = STUBBORN
+) -> Child:
+    """A run under its shim."""
     command = Command(
         argv=(sys.executable, "-I", "-S", "-c", code),
         cwd=cwd or scene.folder,
@@ -170,6 +185,31 @@ async def test_where_a_stranger_works_in_a_free_workspace_or_bench_it_is_put_asi
         assert [one.poll(), two.poll()] == [None, None], "nobody is ended whom we did not start"
     assert "w1, b1" in told.lines[0]
     assert [path.name for path in (work / "benches").iterdir() if "." not in path.name] == ["b2"]
+
+
+async def test_a_gate_that_starts_a_process_during_the_look_keeps_its_bench(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start(scene)
+    where = scene.state.places
+    bench = where.work / "benches/b1"
+    bench.mkdir(parents=True)
+    gate = await running(scene, where.judged / "b1-gate", cwd=bench, code=STARTS_ONE)
+
+    def look(folder: Path) -> dict[int, str]:
+        (bench / "start").touch()
+        deadline = time.monotonic() + 10
+        while not (bench / "started").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        return users(folder)
+
+    monkeypatch.setattr(takeover, "users", look)
+    told = await start(scene)
+
+    assert told == NOTHING
+    assert bench.exists()
+    await gate.stop(grace_s=0)
 
 
 # ── a copy ──

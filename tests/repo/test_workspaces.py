@@ -17,6 +17,7 @@ from factory.ground.errors import FactoryError, GitError, TooLong
 from factory.repo.benches import Benches
 from factory.repo.checkouts import CHECKOUT_S
 from factory.repo.git import Git
+from factory.repo.meanwhile import OnTrunk
 from factory.repo.workspaces import CLAIM, Conflict, Snapshot, Workspace, Workspaces
 from tests.git_repo import commit, environment, git, make_repo
 
@@ -822,8 +823,10 @@ async def test_work_that_does_not_merge_is_a_conflict_with_the_old_diff_in_a_fil
 
     outcome = await line.workspaces.carry(kept, onto=base, diff=line.root / "attempt" / "old.diff")
 
-    assert outcome == Conflict(("README.md",), line.root / "attempt" / "old.diff", intent="change")
-    assert "+mine" in (line.root / "attempt" / "old.diff").read_text()
+    old = line.root / "attempt" / "old.diff"
+    others = (OnTrunk(base, "", "change"),)
+    assert outcome == Conflict(("README.md",), old, intent="change", changers=others)
+    assert "+mine" in old.read_text()
 
 
 async def test_an_old_diff_that_is_too_long_gives_the_names_and_where_it_can_be_read(

@@ -54,6 +54,7 @@ from factory.store.records import Attempt, Fact, Hook, R, Record, Remark
 from factory.store.unit import EndReason, Unit
 from tests.journal import Entry
 from tests.memory_store import MemoryStore
+from tests.nothing_submitted import NothingSubmitted
 from tests.simulation.agents import begin
 from tests.simulation.world import AGENTS, Benches, Branch, Gates, Hand, Life, Violated, World
 
@@ -368,6 +369,7 @@ class Line:
             state=self.state,
             escalations=self.escalations,
             outcomes=outcomes,
+            submissions=NothingSubmitted(),
             hang=lambda name, text, at: self.intake.hang(name, text, now=at),
         )
         self.standstill = Standstill(

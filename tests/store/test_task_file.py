@@ -1,6 +1,7 @@
 """Task files: what is written is what is meant, and what is refused is refused with line and form."""
 
 import re
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from factory.store.task_file import (
     READERS,
     TaskFile,
     decode,
+    ids,
     numbered,
     parse,
     slug,
@@ -98,6 +100,59 @@ def test_a_text_is_taken_as_it_is_written(written: str) -> None:
     assert parse(f"---\ntitle: {written}\n---\n", "a.md").title == written
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "fix: the redirect",
+        "Fix issue #12 # and more",
+        "#12 is broken",
+        "[WIP] fix: it's “done”",
+        "@home, `code` and %s",
+        '"quoted" and more',
+        "'a' b",
+        "- a: b",
+        "*x &y !z",
+        "{a} and b",
+        "> out.txt",
+        "| tee it",
+        "null and void",
+        "python -c 'print({1: \"a\"})'  # as it is",
+        "a\tb",
+        "C:\\new",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+def test_a_title_and_a_command_are_taken_to_the_end_of_their_line(written: str, end: str) -> None:
+    title = parse(f"---\npriority: 1\ntitle: {written}{end}---\nx", "a.md")
+    command = parse(f"---\nrun:   {written}{end}needs: a\n---\nx", "a.md")
+
+    assert (title.title, title.lines) == (written, {"priority": 2, "title": 3})
+    assert (command.run, command.needs) == (written, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ('"Fix: it"', "Fix: it"),
+        ('"Fix: \\"it\\""  # a comment', 'Fix: "it"'),
+        ("'it''s'", "it's"),
+        ("a\n  b", "a b"),
+        ("a\n\n   b", "a\nb"),
+        ('"a\n  b"', "a b"),
+        ("|-\n  a: b", "a: b"),
+        (">-  # folded\n  a\n  b: c", "a b: c"),
+        ("null  # none", "a"),
+        ("# none", "a"),
+    ],
+)
+def test_quotes_and_several_lines_are_yaml(written: str, title: str) -> None:
+    key = "run" if "\n" in title else "title"
+
+    file = parse(f"---\n{key}: {written}\nreview: auto\n---\nx", "a.md")
+
+    assert (file.run or file.title, file.review) == (title, "auto")
+
+
 def test_true_is_a_command_too() -> None:
     file = parse("---\nrun: true\naccept: [false]\n---\n", "a.md")
 
@@ -166,6 +221,7 @@ def test_a_byte_order_mark_or_blank_lines_do_not_hide_front_matter(start: str) -
         ("minutes: .inf", "number of minutes"),
         ("needs: [Fix Login.md]", "did you mean fix-login"),
         ("needs: a, b", "is not the id of a unit"),
+        ("needs: 日本語", "'日本語' is not the id of a unit"),
         ("needs: [[a]]", "text was expected"),
         ("scope: ../other", "inside the repository"),
         ("scope: a/../../b", "inside the repository"),
@@ -181,9 +237,13 @@ def test_a_byte_order_mark_or_blank_lines_do_not_hide_front_matter(start: str) -
         ('title: "\\ud800"', "control character"),
         ("title: |\n  one\n  two", "one line"),
         ("title: " + "x" * 201, "one line"),
-        ("title: Fix: the login", "quotes"),
-        ("title: @home", "quotes"),
-        ("title: !!binary aGk=\nrun: !x y", "tag"),
+        ("agent: Fix: the login", "quotes"),
+        ("agent: @home", "quotes"),
+        ("agent: !!binary aGk=", "tag"),
+        ("title: [WIP", "cannot be read"),
+        ('title: "Fix', "cannot be read"),
+        ("run: [make, test]", "text was expected"),
+        ("title: a\n  b: c", "quotes"),
         ("agent: a/b", "not a name"),
         ("agent: run", "run: 'the command'"),
         ("model: --dangerous", "not a name"),
@@ -299,9 +359,9 @@ def test_other_files_are_read_loosely(text: str, keys: dict[str, object], body: 
         ("Fix Login!.MD", "fix-login"),
         ("01-größe.md", "01-grosse"),
         ("café__au  lait.v2.md", "cafe-au-lait-v2"),
-        ("修复.md", "unit"),
+        ("修复.md", ""),
         ("fix登录bug.md", "fix-bug"),
-        (".md", "unit"),
+        (".md", ""),
         ("x" * 59 + "-y.md", "x" * 59),
         ("README.md.md", "readme-md"),
     ],
@@ -316,10 +376,27 @@ def test_a_numbered_id_is_no_longer_than_any_other() -> None:
     assert numbered("y" * 57 + "-zz", 2) == "y" * 57 + "-2"
 
 
-@given(st.text(max_size=300))
-def test_every_name_has_an_id(name: str) -> None:
-    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", slug(name))
-    assert len(slug(name)) <= MAX_ID
+@pytest.mark.parametrize(
+    ("name", "title", "first"),
+    [
+        ("fix.md", "Other", ["fix", "fix-2", "fix-3"]),
+        ("修复.md", "修复 the login", ["the-login", "the-login-2", "the-login-3"]),
+        ("日本語.md", "ログイン", ["unit-0001", "unit-0002", "unit-0003"]),
+        ("日本語.md", "", ["unit-0001", "unit-0002", "unit-0003"]),
+    ],
+)
+def test_a_file_without_a_latin_name_is_named_after_its_title(
+    name: str, title: str, first: list[str]
+) -> None:
+    assert [*islice(ids(name, title), 3)] == first
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_every_file_has_an_id(name: str, title: str) -> None:
+    first = next(ids(name, title))
+
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", first)
+    assert len(first) <= MAX_ID
 
 
 values = st.one_of(

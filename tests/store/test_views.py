@@ -15,7 +15,7 @@ import pytest
 
 from factory.ground.errors import StoreError
 from factory.ground.times import from_stamp, stamp
-from factory.store import asking, starts, unit_views, views
+from factory.store import asking, unit_views, views
 from factory.store.journal import Event
 from factory.store.opening import OPEN
 from factory.store.records import Attempt, Card, Fact, Hook, Option, Remark, Request, Verdict
@@ -97,6 +97,7 @@ def test_the_status_of_an_empty_store_is_complete(con: sqlite3.Connection) -> No
         "last_landed": [],
         "rejected": [],
         "rejected_count": 0,
+        "running": [],
         "inbox": "inbox",
     }
 
@@ -214,6 +215,7 @@ def test_the_status_of_a_busy_line_is_that_of_the_contract(
         "last_landed": [{"unit": "done", "commit": "c0", "at": AT, "on_trunk": True}],
         "rejected": [],
         "rejected_count": 0,
+        "running": [],
         "inbox": "inbox",
     }
 
@@ -324,11 +326,31 @@ def test_why_a_ready_unit_does_not_start_is_derived_and_no_unit_is_rewritten(
         "codex": "waits for factoryd start",
         "model": "its agent claude is paused",
         "proof": "its proof runs",
-        "turn": starts.TURN,
+        "turn": "waits for factoryd start",
     }
     assert plain(unit_views.show(con, "wide"))["why"] == whys["wide"]
     put(store, starts={"trunk_red": True})
     assert "trunk is red" in plain(unit_views.show(con, "free"))["why"]
+
+
+def test_without_a_daemon_nothing_is_said_to_run(
+    store: SqliteStore, con: sqlite3.Connection, lock: Path
+) -> None:
+    """A daemon that was killed has left its last sentences."""
+    proof = accepted("proof", "---\naccept: make\n---\nDo it.\n")
+    store.write(Event.TASK_ACCEPTED, *proof, unit("proof", UnitState.READY), now=NOW)
+    store.write(Event.HOOK_FILLED, Hook(worker="w1", index=1), now=NOW)
+    trunk = {"branch": "main", "commit": "c", "state": "judging", "gates_red": []}
+    runs = "accept runs on trunk since 04:05:06 UTC, for at most 10 min"
+    up = {"state": "running", "pid": os.getpid(), "since": AT, "version": "0.1.0"}
+    put(store, trunk=trunk, proofs={"proof": runs}, starts={"agent": "claude"})
+
+    dead = plain(views.status(con, AT))
+    put(store, daemon=up | {"lock": str(lock)})
+    alive = plain(views.status(con, AT))
+
+    said = [(seen["units_open"][0]["why"], seen["trunk"]["state"]) for seen in (dead, alive)]
+    assert said == [("waits for factoryd start", "unknown"), (runs, "judging")]
 
 
 def test_the_queue_is_as_the_merge_queue_said_and_then_by_arrival(
@@ -839,8 +861,10 @@ def test_reading_the_store_imports_nothing_heavy() -> None:
         "factory.ground.times",
         "factory.store",
         "factory.store.alive",
+        "factory.store.found_rows",
         "factory.store.opening",
         "factory.store.rows",
+        "factory.store.running",
         "factory.store.spending",
         "factory.store.starts",
         "factory.store.states",

@@ -11,8 +11,9 @@ from typing import Any
 from factory.ground.yaml_tree import Text, Tree, items, table, text
 from factory.inference.ci import run
 from factory.inference.ci.jobs import SERVICES, settle
-from factory.inference.ci.steps import Job, Skipped
+from factory.inference.ci.steps import Job
 from factory.inference.files import Files
+from factory.inference.rules import Skipped
 
 FILE = ".circleci/config.yml"
 _DEEPEST = 5  # of commands that use others

@@ -19,7 +19,7 @@ _OPTION = {"tox": "-e", "nox": "-s"}
 _CHOOSING = re.compile(r"^(-[esfmk]|--session|--sessions|--tags)(=|$)|^-[es]\w")
 _PLUGIN = re.compile(r"\btox-gh(-actions)?\b")
 # The runner has an environment of its own, so the venv's Python has no such module.
-_AS_MODULE = re.compile(r"^\s*python[\d.]*\s+-I?m\s+(?=tox\b|nox\b)")
+_AS_MODULE = re.compile(r"^\s*python[\d.]*\s+-[A-Za-z]*m\s+(?=tox\b|nox\b)")
 _INSTALLED_PACKAGE = re.compile(r"\s+--installpkg[= ]\s*\S+")
 
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from factory.inference.ci.shell import TEMPORARY, WORKSPACE, parts_of
-from factory.inference.ci.starters import unwrapped
+from factory.inference.ci.starters import AS_MODULE, unwrapped
 from factory.inference.ci.steps import Job, Step
 from factory.inference.ci.tools import CHECKS as CHECK_KINDS
 from factory.inference.ci.tools import JUDGING, Kind, kind_of, name_of
@@ -149,7 +149,7 @@ def started_alone(step: Step) -> str:
     if not inner:
         return step.code
     first = len(words) - len(inner)
-    if words[first - 1 : first] == ("-m",):  # `uv run python -m pytest`
+    if first > 1 and AS_MODULE.fullmatch(words[first - 1]):  # `uv run python -m pytest`
         first -= 2
     if "coverage" in words[:first]:  # `uv run coverage run -m pytest`
         first = words.index("coverage")

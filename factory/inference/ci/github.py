@@ -22,8 +22,9 @@ from factory.inference.ci.expressions import (
 )
 from factory.inference.ci.jobs import OTHER_TREE, SERVICES, settle
 from factory.inference.ci.matrix import chosen, localized
-from factory.inference.ci.steps import Job, Skipped, Step
+from factory.inference.ci.steps import Job, Step
 from factory.inference.files import Files, ci_files_in
+from factory.inference.rules import Skipped
 
 WORKFLOWS = ".github/workflows/"
 MOST_WORKFLOWS = 50
@@ -168,7 +169,7 @@ class _Workflow:
         found = Job(name, scope.path)
         for key, why in _ELSEWHERE.items():
             if _is_given(job.get(key), scope.contexts):
-                found.skipped.append(Skipped(name, scope.path, why))
+                found.skipped.append(Skipped(name, _name_of(scope.path), why))
                 return found
         for step in items(job.get("steps")):
             self._step(table(step), scope, found)
@@ -201,18 +202,19 @@ class _Workflow:
         origin = f"{name}:{run.first}"
         if _SECRET.search(run) or _names(run, scope.unknown):
             why = "it uses a secret, or a value that only GitHub knows"
-            job.skipped.append(Skipped(_first_line(run), origin, why))
+            job.skipped.append(Skipped(run.strip(), origin, why))
             return
         try:
             code = filled(_without_counts(run, scope.contexts), scope.contexts)
             folder = filled(text(step.get("working-directory")) or scope.folder, scope.contexts)
         except Unknown:
-            job.skipped.append(Skipped(_first_line(run), origin, "only GitHub knows a value in it"))
+            job.skipped.append(Skipped(run.strip(), origin, "only GitHub knows a value in it"))
             return
-        scope.exported.update(_EXPORTED.findall(code))
+        for variable, value in _EXPORTED.findall(shell.evaluated(code)):
+            scope.exported[variable] = value.strip()
         used_shell = text(step.get("shell")) or scope.shell
         if used_shell and used_shell.split()[0] not in ("bash", "sh"):
-            job.skipped.append(Skipped(_first_line(run), origin, f"its shell is {used_shell}"))
+            job.skipped.append(Skipped(run.strip(), origin, f"its shell is {used_shell}"))
             return
         place = run_code.Place(
             file=name, line=run.first, folder=folder, env=scope.env, shell=used_shell
@@ -278,10 +280,6 @@ def _names(code: str, variables: Iterable[str]) -> bool:
         if re.search(rf"\$\{{?{re.escape(name)}\b", code):
             return not re.search(rf"^\s*(export\s+)?{re.escape(name)}=", code, re.MULTILINE)
     return False
-
-
-def _first_line(code: str) -> str:
-    return code.strip().partition("\n")[0]
 
 
 def _plain(env: Tree | None, contexts: Mapping[str, Any]) -> dict[str, str]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from factory.ground.yaml_tree import Text, Tree, items, table, text, texts
 from factory.inference.ci import run
 from factory.inference.ci.jobs import SERVICES, settle
-from factory.inference.ci.steps import Job, Skipped
+from factory.inference.ci.steps import Job
 from factory.inference.files import Files
+from factory.inference.rules import Skipped
 
 FILE = ".gitlab-ci.yml"
 _DEEPEST = 5  # of jobs that extend others

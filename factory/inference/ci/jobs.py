@@ -11,15 +11,17 @@ from dataclasses import replace
 from factory.inference.ci import environments
 from factory.inference.ci.shell import TEMPORARY, WORKSPACE, parts_of
 from factory.inference.ci.starters import unwrapped
-from factory.inference.ci.steps import Job, Skipped, Step
+from factory.inference.ci.steps import Job, Step
 from factory.inference.ci.tools import CHECKS, JUDGING, Kind
 from factory.inference.files import LOCK_OF, Files
 from factory.inference.python_setup import TOOLS
+from factory.inference.rules import Skipped
 
 SERVICES = "it needs services, such as a database"
 OTHER_TREE = "the job tests this repository"
 _OTHER_VERSIONS = "it tests with other versions of packages, or a changed tree"
 _OTHER_BUILD = "it tests what another job built"
+VARIANTS = (_OTHER_VERSIONS, _OTHER_BUILD)
 _PINNED = re.compile(
     r"(?P<name>[A-Za-z][\w.-]*)(\[[\w,]*\])?\s*(>=?\s*[\w.]+\s*,\s*)?(<|<=|==|~=|@)\s*[\w.*]+.*"
     r"|(git\+|https?://).*"

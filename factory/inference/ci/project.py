@@ -1,10 +1,14 @@
 """What a project's own CI says: how to judge the project, and how to set it up."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
 from factory.inference.ci import circleci, gates, github, gitlab, jobs, setup
+from factory.inference.ci.shell import parts_of
 from factory.inference.ci.steps import Job
-from factory.inference.ci.tools import CHECKS, Kind
+from factory.inference.ci.tools import CHECKS, JUDGING, Kind, kind_of
 from factory.inference.files import Files
-from factory.inference.rules import Gate, Setup
+from factory.inference.rules import Gate, Setup, Skipped
 
 
 class Project:
@@ -19,6 +23,7 @@ class Project:
         for job in self._jobs:
             self._origins.update(step.origin for step in job.steps)
         self.is_tested = any(map(jobs.tests, self._jobs))
+        self.skipped = tuple(_judging(self._jobs))
 
     def builds(self) -> list[Gate]:
         """Return gates that only build, for a project without tests."""
@@ -50,3 +55,18 @@ def _jobs(files: Files, python: tuple[int, int]) -> list[Job]:
         is_tested = is_tested or any(map(jobs.tests, judging))
         is_checked = is_checked or any(map(jobs.checks, judging))
     return found
+
+
+def _judging(found: Iterable[Job]) -> Iterator[Skipped]:
+    """Yield the skipped jobs, and those skipped steps that judge, each with its judging command."""
+    for job in found:
+        for each in job.skipped:
+            if each.why in jobs.VARIANTS:
+                continue
+            if each.code == job.name:
+                yield each
+                continue
+            for words in parts_of(each.code):
+                if kind_of(words) in JUDGING:
+                    yield replace(each, code=" ".join(words))
+                    break

@@ -32,7 +32,11 @@ _LISTS = ("-r", "--requirement", "-c", "--constraint")
 _LOCAL = re.compile(r"\.{1,2}(/[\w./-]*)?(\[[\w, -]*\])?|[\w-]+/(\[[\w, -]*\])?")
 _BESIDE_RUNNERS = "uv|virtualenv|setuptools|wheel|build|twine|coverage|coveralls|codecov|six"
 _OF_GATES = ("PYTEST_ADDOPTS", "FORCE_COLOR", "COVERAGE_FILE", "NOX_SESSION")
-_OPTIONS_OF_TOX = ("run", "run-parallel", "r", "p", "-p", "--parallel", "-v", "-vv", "--", "auto")
+_IN_PARALLEL = ("-p", "--parallel")
+_OPTIONS_OF_TOX = (
+    *_IN_PARALLEL,
+    *("run", "run-parallel", "r", "p", "-v", "-vv", "--", "--notest"),
+)
 _BUILT = re.compile(r"\.(whl|tar\.gz)$|^dist/")
 _UV_SYNC_IGNORED = ("--exact", "--no-install-project", "-q", "--quiet")
 _UV_LOCKED = ("--locked", "--frozen")
@@ -199,7 +203,8 @@ def _need(plan: Plan, step: Step, files: Files) -> None:
         _tool(plan, name, [python_setup.pinned(files, name)])
     if name in _NODE:
         plan.kinds["node"] = None
-    if "coverage" in words and not _is_installed(plan, "coverage", files):
+    is_script = name in _NODE  # `yarn coverage`
+    if "coverage" in words and not is_script and not _is_installed(plan, "coverage", files):
         plan.pip("coverage")
     _need_environments(plan, name, before_dashes(inner[1:]), step.env)
 
@@ -218,7 +223,7 @@ def _need_environments(
     assigned = [f"{key}={value}" for key, value in env if key not in _OF_GATES]
     start = ("env", *assigned) if assigned else ()
     if name == "tox":
-        environments = [word for word in options if word not in _OPTIONS_OF_TOX]
+        environments = _choice_of_tox(options)
         plan.keeps[".tox"] = None
         plan.add("pip", *start, "{venv}/bin/tox", "run", "--notest", *environments, builds=True)
     elif name == "hatch":
@@ -228,6 +233,16 @@ def _need_environments(
         plan.keeps[".nox"] = None
         reuse = ("--install-only", "--reuse-existing-virtualenvs")
         plan.add("pip", *start, "{venv}/bin/nox", *reuse, *options, builds=True)
+
+
+def _choice_of_tox(options: Sequence[str]) -> list[str]:
+    """Return the options of tox that choose environments."""
+    found = []
+    for before, word in zip(("", *options), options, strict=False):
+        is_count = before in _IN_PARALLEL and re.fullmatch(r"auto|all|\d+", word)
+        if word not in _OPTIONS_OF_TOX and not is_count:
+            found.append(word)
+    return found
 
 
 def _environment(options: Sequence[str]) -> str:

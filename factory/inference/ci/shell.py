@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 _CONTROL = re.compile(r"^\s*((if|for|while|until|case|select|function|\{|\w+\s*\(\))(\s|$)|\()|<<")
 _SEPARATOR = re.compile(r"\s*(?:&&|;)\s*")
 _PARTS = re.compile(r"&&|\|\||[;|&()]|\b(?:then|do|else|elif|if|while)\b|!\s")
+_NAME = re.compile(r"[A-Za-z_]\w*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 # Commands that only prepare a shell or print: they install nothing and judge nothing.
 _SILENT = frozenset(
@@ -89,6 +90,21 @@ def expanded(code: str, env: Mapping[str, str]) -> str:
     known = _SUMMARY.sub("", known)
     without = _DELETED.sub(lambda found: found[1].replace(found[2], ""), known)
     return _VENV.sub("", without)
+
+
+def evaluated(block: str) -> str:
+    """Return the code with the values of the variables that it sets itself to plain words."""
+    known = dict[str, str]()
+    lines = []
+    for line in block.splitlines():
+        line = expanded(line, known)
+        name, sign, value = line.strip().partition("=")
+        if sign and _NAME.fullmatch(name):
+            known.pop(name, None)
+            if _SAFE.fullmatch(value):
+                known[name] = value
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def parts_of(code: str) -> Iterator[tuple[str, ...]]:

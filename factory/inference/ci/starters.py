@@ -36,6 +36,8 @@ _FETCHERS: Mapping[str, str] = {
 }
 _PLAIN = frozenset("time xvfb-run nice timeout exec command env xargs retry".split())
 _XARGS = "-n -P -I -L -d -s --max-args --max-procs --delimiter"
+# The option of Python before a module, also with options without a value: `-Im`, `-mpytest`.
+AS_MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m([\w.]*)")
 _SECONDS = re.compile(r"[\d.]+[smh]?")
 
 
@@ -115,8 +117,9 @@ def _by_module(first: str, more: tuple[str, ...]) -> tuple[str, ...] | None:
         rest = list(more)
         while rest and rest[0].startswith("-") and rest[0] != "-c":
             option = rest.pop(0)
-            if option == "-m":
-                return tuple(rest)
+            module = AS_MODULE.fullmatch(option)
+            if module:
+                return (module[1], *rest) if module[1] else tuple(rest)
             if option in ("-W", "-X"):
                 rest = rest[1:]
     return None

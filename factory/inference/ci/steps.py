@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from factory.inference.ci.tools import Kind
+from factory.inference.rules import Skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,15 +17,6 @@ class Step:
     env: tuple[tuple[str, str], ...] = ()
     origin: str = ""
     shell: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A step that is not run here, and why not."""
-
-    code: str
-    origin: str
-    why: str
 
 
 @dataclass(slots=True)

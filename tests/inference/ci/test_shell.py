@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.inference.ci.shell import commands, joined
+from factory.inference.ci.shell import commands, evaluated, joined
 
 
 def read(block: str) -> list[tuple[str, str, dict[str, str]]]:
@@ -67,3 +67,15 @@ def test_a_folder_outside_the_tree_says_so() -> None:
 def test_no_code_breaks_the_reader(block: str) -> None:
     for each in commands(block):
         list(each.parts)
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ("V=3.13\nV=py$(echo $V | tr -d .)\necho A=$V", "V=3.13\nV=py313\necho A=py313"),
+        ("V=1\nV=$(date)\necho $V", "V=1\nV=$(date)\necho $V"),
+        ("echo $V\nV=1", "echo $V\nV=1"),
+    ],
+)
+def test_a_variable_has_the_plain_value_that_the_code_set_last(block: str, expected: str) -> None:
+    assert evaluated(block) == expected

@@ -14,6 +14,8 @@ from factory.inference.ci.tools import kind_of, name_of
         ("uv run --locked --group dev -- pytest -q", "pytest -q"),
         ("python3.12 -W error -m pytest", "pytest"),
         ("python -m pip install a", "pip install a"),
+        ("python -Im pip install a", "pip install a"),
+        ("python3 -bb -mpytest -q", "pytest -q"),
         ("pip3 install a", "pip install a"),
         ("uv pip install a", "uv-pip install a"),
         ("uvx --with b tox@4.1 -e py", "tox -e py"),
